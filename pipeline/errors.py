@@ -1,0 +1,75 @@
+"""The tree of exceptions.
+
+::
+
+    SummarizeBatchError
+    ├── PageNotDone            this page does not end in a summary now; the others go on
+    │   ├── PageFailed         its own fault: it has a reason, and the night may try again
+    │   └── PageWaits          not its fault (the model is down, the run is stopping): it keeps its state
+    └── RunLost                the run ends, with this exit code and one sentence
+        ├── UsageError         2   a wrong option, a source that cannot be read, a package that is missing
+        ├── DatabaseUnusable  10   no database can be had at the path, or what lies there is not ours
+        ├── LockHeld          11   another run holds the database
+        └── ModelUnusable     12   the model cannot be used: not there, damaged, no memory for it
+
+Everything else that is raised is a bug: it ends the run with exit code 1. What fails while one page is
+fetched or extracted is not raised at all but returned, as a `records.Refusal`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pipeline.records import Reason
+
+
+class SummarizeBatchError(Exception):
+    """The root of what this program raises on purpose."""
+
+
+class PageNotDone(SummarizeBatchError):
+    """One page does not end in a summary now; `reason` and `detail` are what is stored."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.detail = detail
+
+
+class PageFailed(PageNotDone):
+    """The page itself, or what the model makes of it, is at fault."""
+
+
+class PageWaits(PageNotDone):
+    """The page is not at fault; it keeps what it has and is taken up again."""
+
+
+class RunLost(SummarizeBatchError):
+    """The run ends with `exit_code`; the message says what, why, and what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(RunLost):
+    """The command line, the settings or a source cannot be used."""
+
+    exit_code = 2
+
+
+class DatabaseUnusable(RunLost):
+    """The database cannot be opened, read or written."""
+
+    exit_code = 10
+
+
+class LockHeld(RunLost):
+    """Another run works on this database."""
+
+    exit_code = 11
+
+
+class ModelUnusable(RunLost):
+    """The model cannot be used at all."""
+
+    exit_code = 12

@@ -1,0 +1,447 @@
+"""The frozen types that cross from one module to the next, one per arrow, and the closed list of reasons."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of a text in UTF-8, 64 hexadecimal digits; texts, chunks and recipes are known by it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class State(str, Enum):
+    """How a page stands (`pages.state`)."""
+
+    QUEUED = "queued"
+    FETCHED = "fetched"
+    SUMMARIZED = "summarized"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    DEFERRED = "deferred"
+
+
+class Outcome(str, Enum):
+    """What one run did with a page (`items.outcome`)."""
+
+    WAITING = "waiting"
+    SUMMARIZED = "summarized"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    DEFERRED = "deferred"
+
+
+class Stage(str, Enum):
+    """Where an attempt was made (`attempts.stage`)."""
+
+    FETCH = "fetch"
+    EXTRACT = "extract"
+    MAP = "map"
+    REDUCE = "reduce"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a reason says of a page, and what its reader can do."""
+
+    outcome: Outcome
+    what: str
+    advice: str
+    exit_code: int = 3
+
+
+def _skip(what: str, advice: str) -> Meaning:
+    return Meaning(Outcome.SKIPPED, what, advice, exit_code=0)
+
+
+def _fail(what: str, advice: str) -> Meaning:
+    return Meaning(Outcome.FAILED, what, advice)
+
+
+def _defer(what: str, advice: str) -> Meaning:
+    return Meaning(Outcome.DEFERRED, what, advice)
+
+
+def _wait(what: str, advice: str, exit_code: int) -> Meaning:
+    return Meaning(Outcome.WAITING, what, advice, exit_code)
+
+
+def _same(what: str) -> Meaning:
+    return Meaning(Outcome.UNCHANGED, what, "nothing to do", exit_code=0)
+
+
+_LATER = "nothing to do: a later run asks again"
+_LOOK = "look at the page in a browser; take it off the list if it is gone for good"
+_MODEL = "try another model, or `retry` it"
+
+
+class Reason(str, Enum):
+    """The closed list of reasons: no other word is ever stored as one. `meaning` says what each is."""
+
+    meaning: Meaning
+
+    def __new__(cls, word: str, meaning: Meaning) -> Reason:
+        self = str.__new__(cls, word)
+        self._value_ = word
+        self.meaning = meaning
+        return self
+
+    # The line, the address.
+    BAD_URL = "bad_url", _fail("the line is not a URL that can be fetched", "correct the line in the list")
+    BLOCKED_SCHEME = "blocked_scheme", _fail("only http and https are fetched", "give an http or https address")
+    BLOCKED_CREDENTIALS = (
+        "blocked_credentials",
+        _fail("the URL carries a user name or a password", "take them out of the URL"),
+    )
+    BLOCKED_PORT = "blocked_port", _fail("the port is neither 80 nor 443", "`--allow-private-network` opens others")
+    BLOCKED_ADDRESS = (
+        "blocked_address",
+        _fail("the address is not public", "`--allow-private-network` opens your own network"),
+    )
+    # The way to the page.
+    ROBOTS = "robots", _skip("the site's robots.txt forbids the page", "respect it; `--ignore-robots` on your own site")
+    ROBOTS_UNREACHABLE = "robots_unreachable", _defer("the site's robots.txt could not be had", _LATER)
+    NOAI = "noai", _skip("the page asks not to be read by a model", "respect it; it counts with `--respect-noai` only")
+    DNS_ERROR = "dns_error", _fail("the host name does not exist", _LOOK)
+    DNS_TIMEOUT = "dns_timeout", _defer("the host name could not be looked up now", _LATER)
+    CONNECT_ERROR = "connect_error", _defer("no connection to the host", _LATER)
+    TLS_ERROR = "tls_error", _fail("the certificate of the host is not valid", _LOOK)
+    TIMEOUT = "timeout", _defer("the site took too long", _LATER)
+    TRUNCATED_BODY = "truncated_body", _defer("the page broke off before its end", _LATER)
+    PROTOCOL_ERROR = "protocol_error", _fail("the site does not speak HTTP as it should", _LOOK)
+    BAD_ENCODING = "bad_encoding", _fail("the page is packed in a way that cannot be read", _LOOK)
+    BAD_REDIRECT = "bad_redirect", _fail("the site redirects to nowhere", _LOOK)
+    TOO_MANY_REDIRECTS = "too_many_redirects", _fail("the site redirects more than five times", _LOOK)
+    RATE_LIMITED = "rate_limited", _defer("the site asks for a pause", _LATER)
+    HOST_DOWN = "host_down", _defer("the host failed for other pages just now", _LATER)
+    HTTP_401 = "http_401", _fail("the page wants a login", "save it by other means: logins are not supported")
+    HTTP_403 = "http_403", _fail("the site refuses the page", _LOOK)
+    HTTP_404 = "http_404", _fail("there is no such page", _LOOK)
+    HTTP_410 = "http_410", _fail("the page is gone for good", "take it off the list")
+    HTTP_451 = "http_451", _fail("the page is withheld for legal reasons", "take it off the list")
+    HTTP_4XX = "http_4xx", _fail("the site refuses the request", _LOOK)
+    HTTP_5XX = "http_5xx", _defer("the site has a fault of its own", _LATER)
+    NO_CONTENT = "no_content", _fail("the site answers without a page", _LOOK)
+    TOO_LARGE = "too_large", _fail("the page is larger than the limit", "raise `--max-bytes` if it is worth it")
+    UNSUPPORTED_TYPE = "unsupported_type", _skip("it is not a page of text", "save it by other means")
+    # The text in the page.
+    NO_TEXT = "no_text", _fail("no text was found in the page", _LOOK)
+    JS_SHELL = "js_shell", _fail("the page is empty without JavaScript", "look for a feed or a print version of it")
+    EXTRACT_TIMEOUT = "extract_timeout", _fail("taking the text out of the page took too long", _LOOK)
+    EXTRACT_MEMORY = "extract_memory", _fail("taking the text out of the page needs too much memory", _LOOK)
+    EXTRACT_CRASH = "extract_crash", _fail("the process that takes out the text crashed on the page", _LOOK)
+    # The model.
+    LLM_DOWN = (
+        "llm_down",
+        _wait("the model's server cannot be reached; the text is stored", "start the server: the next run goes on", 12),
+    )
+    LLM_TIMEOUT = "llm_timeout", _wait("the model took too long; the text is stored", "raise `--timeout`", 3)
+    LLM_ERROR = "llm_error", _fail("the model's server failed on this page each time", _MODEL)
+    LLM_CONTEXT = "llm_context", _fail("the model was shown less than it was sent", "lower `--num-ctx`, update Ollama")
+    LLM_TRUNCATED = "llm_truncated", _fail("the model found no end to its answer", _MODEL)
+    LLM_EMPTY = "llm_empty", _fail("the model answered nothing", _MODEL)
+    OUTPUT_REJECTED = "output_rejected", _fail("what the model wrote is not a summary", _MODEL)
+    REDUCE_GREW = "reduce_grew", _fail("the model wrote more than it was given to shorten", _MODEL)
+    # The run.
+    INTERRUPTED = "interrupted", _wait("the run was stopped", _LATER, 0)
+    LIMIT = "limit", _wait("the run was told to take fewer pages", "run again, with a larger `--limit`", 0)
+    FRESH = "fresh", _same("the page was fetched less than `--max-age` ago")
+    NOT_MODIFIED = "not_modified", _same("the site says that the page has not changed")
+    SAME_TEXT = "same_text", _same("the page has the text that it had")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One entry of a list: a URL, or a line that is none (then `reason` says why)."""
+
+    url: str
+    """As given; of a bad line, what may be shown of it: escaped, masked, at most 200 characters."""
+    key: str
+    """The normal form, unique in `pages`."""
+    host: str
+    """Whom politeness is owed: `host` or `host:port`, in lower case; empty for a bad line."""
+    origin: str
+    """The list that it came from."""
+    tags: tuple[str, ...] = ()
+    reason: Reason | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The main text of a page, as Markdown, with what is known of it. All offsets are in `text`, in characters."""
+
+    text: str
+    title: str = ""
+    author: str = ""
+    site: str = ""
+    language: str = ""
+    published: str = ""
+
+    @property
+    def hash(self) -> str:
+        return digest(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One page to be worked on, and all that is known of it."""
+
+    page_id: int
+    url: str
+    host: str
+    state: State = State.QUEUED
+    etag: str = ""
+    last_modified: str = ""
+    text_hash: str = ""
+    """Of the text that was last fetched; empty before the first."""
+    summarized: bool = False
+    """Whether that text has a summary, by any recipe."""
+    document: Document | None = None
+    """The stored text of a page that only waits for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a site answered to a request that ended well."""
+
+    url: str
+    final_url: str
+    status: int
+    content_type: str
+    """The media type without parameters, in lower case; empty when the site named none."""
+    charset: str
+    """From the header only; empty when it names none."""
+    body: bytes
+    etag: str = ""
+    last_modified: str = ""
+    redirects: tuple[str, ...] = ()
+    """The URLs between `url` and `final_url`, with `final_url` last; empty when there was no redirect."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The site says that the page is as it was (HTTP 304)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no page or no text: the value that `fetch` and `extract` give instead of raising."""
+
+    reason: Reason
+    detail: str = ""
+    """For people: at most 500 characters, safe to print."""
+    status: int | None = None
+    not_before: datetime | None = None
+    """For `deferred` reasons: when the site may be asked again (UTC), if it said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One part of a text: `text == document.text[start:end]`, and the parts joined are the text."""
+
+    number: int
+    start: int
+    end: int
+    text: str
+    tokens: int
+    """As counted by the tokenizer, without the model's ratio."""
+
+    @property
+    def hash(self) -> str:
+        return digest(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as the model made it; nothing in it is trusted."""
+
+    name: str
+    arguments: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation; `tool_name` is set on tool results, `calls` on what the assistant called."""
+
+    role: str
+    content: str
+    calls: tuple[ToolCall, ...] = ()
+    tool_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool that the model is offered; `properties` maps a parameter's name to (JSON type, description)."""
+
+    name: str
+    description: str
+    properties: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to the model."""
+
+    messages: tuple[Message, ...]
+    num_predict: int
+    tools: tuple[ToolSpec, ...] = ()
+    schema: dict[str, object] | None = None
+    """A JSON schema for the answer; never together with `tools`."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of the model that counts as one: it ended by itself and says something."""
+
+    text: str
+    calls: tuple[ToolCall, ...]
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A summary of one chunk, or of several partial summaries, with what it cost.
+
+    `tool_calls` counts the calls that the model made, `tool_errors` those answered with an error;
+    `primed` says that the result was put before the model without its asking.
+    """
+
+    summary: str
+    tool_calls: int = 0
+    tool_errors: int = 0
+    primed: bool = False
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The last step's answer: the summary of a page."""
+
+    summary: str
+    key_points: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One way to summarize. Same text and same `hash`: the same summary, so it is not asked for again."""
+
+    model: str
+    digest: str
+    """The digest of the model's files, as its server tells it."""
+    num_ctx: int
+    """Noted, but not a part of the hash."""
+    options: dict[str, object]
+    prompts: dict[str, str]
+    hash: str
+
+
+# Events: what the store writes, each in one transaction.
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Lines of the list have become pages and items of this run; one event is one batch."""
+
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A page has a new text, which is stored; the model's turn is next."""
+
+    task: Task
+    page: Page
+    document: Document
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """There is nothing to summarize: `reason` is `not_modified` or `same_text`."""
+
+    task: Task
+    reason: Reason
+    started_at: datetime
+    ended_at: datetime
+    page: Page | None = None
+    """With `same_text`: the answer, for its new validators."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """A text was cut; its chunks are kept, so that they stay where they are."""
+
+    text_hash: str
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSummarized:
+    """A map answer: it is never paid for again."""
+
+    task: Task
+    chunk_hash: str
+    recipe: str
+    partial: Partial
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PartsReduced:
+    """A partial reduce's answer, known by the hash of what it was made from: never paid for again."""
+
+    task: Task
+    input_hash: str
+    recipe: str
+    partial: Partial
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Summarized:
+    """A page has a new summary."""
+
+    task: Task
+    text_hash: str
+    recipe: str
+    final: Final
+    language: str
+    method: str
+    """`verbatim`, `single` or `map_reduce`."""
+    coverage: float
+    """0–1: the share of the text's characters that the summary covers."""
+    chunks: int
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """A page ended for this run without a summary: failed, skipped, deferred or waiting, as its reason says."""
+
+    task: Task
+    stage: Stage | None
+    """Where; `None` when nothing was tried (the run was stopping)."""
+    refusal: Refusal
+    started_at: datetime
+    ended_at: datetime
+
+
+Event = Added | Fetched | Unchanged | Chunked | ChunkSummarized | PartsReduced | Summarized | NotDone
