@@ -5,6 +5,7 @@
     SummarizeBatchError
     ├── PageNotDone            this page does not end in a summary now; the others go on
     │   ├── PageFailed         its own fault: it has a reason, and the night may try again
+    │   │   └── TooLong        the model was sent more than it can hold; it was told so, nothing was lost
     │   └── PageWaits          not its fault (the model is down, the run is stopping): it keeps its state
     └── RunLost                the run ends, with this exit code and one sentence
         ├── UsageError         2   a wrong option, a source that cannot be read, a package that is missing
@@ -18,10 +19,9 @@ fetched or extracted is not raised at all but returned, as a `records.Refusal`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from pipeline.records import Reason
+from pipeline.records import Reason
 
 
 class SummarizeBatchError(Exception):
@@ -39,6 +39,15 @@ class PageNotDone(SummarizeBatchError):
 
 class PageFailed(PageNotDone):
     """The page itself, or what the model makes of it, is at fault."""
+
+
+class TooLong(PageFailed):
+    """The server refused a prompt of `prompt_tokens` that `served_context` cannot hold (0: it did not say)."""
+
+    def __init__(self, prompt_tokens: int, served_context: int, detail: str) -> None:
+        super().__init__(Reason.LLM_CONTEXT, detail)
+        self.prompt_tokens = prompt_tokens
+        self.served_context = served_context
 
 
 class PageWaits(PageNotDone):

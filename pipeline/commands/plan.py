@@ -1,0 +1,51 @@
+"""`run --dry-run`: what a run would do, without a request and without writing anything."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from pathlib import Path
+
+from pipeline import queries
+from pipeline.records import Line, State
+from pipeline.store import connect, iso, now, translated
+
+NEW, AGAIN, MODEL, FRESH, NOT_YET, BAD, REPEATED = (
+    "new",
+    "to be asked whether changed",
+    "waiting for the model only",
+    "fresh",
+    "not to be asked yet",
+    "no URL",
+    "repeated",
+)
+
+
+def plan(db: Path, lines: Callable[[bytes], Iterable[Line]], max_age: timedelta, force: bool) -> Counter[str]:
+    """How many of the lines are of which kind. Raises `UsageError`, `DatabaseUnusable`."""
+    seen: set[str] = set()
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        stack.enter_context(translated(db))
+        connection = stack.enter_context(closing(connect(db, write=False))) if db.is_file() else None
+        for line in lines(secrets.token_bytes(32)):
+            counts[REPEATED if line.key in seen else _kind(line, connection, max_age, force)] += 1
+            seen.add(line.key)
+    return counts
+
+
+def _kind(line: Line, connection: sqlite3.Connection | None, max_age: timedelta, force: bool) -> str:
+    if line.reason:
+        return BAD
+    row = connection.execute(queries.KNOWN, [line.key]).fetchone() if connection else None
+    if row is None or row["state"] == State.QUEUED.value:
+        return NEW
+    if not force and row["state"] == State.SUMMARIZED.value and row["fetched_at"] > iso(now() - max_age):
+        return FRESH
+    if not force and row["state"] == State.DEFERRED.value and (row["not_before"] or "") > iso(now()):
+        return NOT_YET
+    return MODEL if row["state"] == State.FETCHED.value else AGAIN

@@ -1,0 +1,349 @@
+"""A URL into a `Page`: the one module that knows aiohttp as a client.
+
+Redirects, unpacking and the lookup of names are done by us and not by aiohttp, because each hop is checked anew,
+each byte is counted, and a name is refused as a whole if one of its addresses is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from pipeline import answers
+from pipeline.addresses import AddressPolicy, BlockedAddress, check_url, shown, socket_factory
+from pipeline.errors import PageFailed, RunLost
+from pipeline.names import Lookup, Names
+from pipeline.records import NotModified, Page, Reason, Refusal, Task
+from pipeline.robots import MAX_BYTES, OF_THE_HOST, Answer, Robots
+
+FOR_PAGES = {
+    "Accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,*/*;q=0.1",
+    "Accept-Encoding": "gzip, deflate",
+}
+FOR_ROBOTS = {"Accept": "text/plain,*/*", "Accept-Encoding": "identity"}
+"""Not packed: so a file above the limit can be cut there, and what was read of it obeyed."""
+MOST_CONNECTIONS = 100
+MOST_WAITS_FOR_A_FILE = 240
+NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
+
+FAULTS: tuple[tuple[type[BaseException], Reason, str], ...] = (
+    (aiohttp.ClientConnectorDNSError, Reason.DNS_TIMEOUT, ""),
+    (aiohttp.ClientSSLError, Reason.TLS_ERROR, ""),
+    (aiohttp.ServerFingerprintMismatch, Reason.TLS_ERROR, "another certificate"),
+    (aiohttp.TooManyRedirects, Reason.TOO_MANY_REDIRECTS, "more than allowed"),
+    (aiohttp.RedirectClientError, Reason.BAD_REDIRECT, "to no URL"),
+    (aiohttp.NonHttpUrlClientError, Reason.BLOCKED_SCHEME, "another scheme"),
+    (aiohttp.InvalidURL, Reason.BAD_URL, "no URL"),
+    (aiohttp.ConnectionTimeoutError, Reason.TIMEOUT, "waiting for the connection"),
+    (aiohttp.SocketTimeoutError, Reason.TIMEOUT, "waiting for the next byte"),
+    (TimeoutError, Reason.TIMEOUT, "waiting for all of it"),
+    (aiohttp.ClientPayloadError, Reason.TRUNCATED_BODY, "the connection was closed before the end"),
+    # aiohttp gives the errors of its parser the status 400, which no server has sent.
+    (aiohttp.ClientResponseError, Reason.PROTOCOL_ERROR, ""),
+    (HttpProcessingError, Reason.PROTOCOL_ERROR, ""),
+    (aiohttp.ServerDisconnectedError, Reason.CONNECT_ERROR, "the connection was closed without an answer"),
+    (aiohttp.ClientConnectionError, Reason.CONNECT_ERROR, ""),
+    (OSError, Reason.CONNECT_ERROR, ""),
+    (aiohttp.ClientError, Reason.PROTOCOL_ERROR, ""),
+)
+"""What can be raised by a request, and what it means; the first that fits counts. Words stand where aiohttp's own
+may hold the whole URL, which may be secret, or say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may cost."""
+
+    body_bytes: int = 10_000_000
+    """On the wire, and unpacked."""
+    robots_bytes: int = MAX_BYTES
+    header_bytes: int = 8_190
+    """Of one header."""
+    headers: int = 128
+    dns_seconds: float = 5.0
+    connect_seconds: float = 10.0
+    """TCP and TLS, for one address."""
+    read_seconds: float = 15.0
+    """Between two pieces of an answer."""
+    total_seconds: float = 60.0
+    """From after the lookup to the last byte."""
+    idle_seconds: float = 5.0
+    """That a connection is kept for the next request to its host, such as the page after its robots.txt."""
+    crowded_seconds: float = 0.5
+    """Until the next try when this process may open no more files."""
+    redirects: int = 5
+    retries: int = 2
+    """After a connection that was closed before there was an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """What is asked for, through all its redirects. The validators are for its own origin only."""
+
+    url: str
+    headers: Mapping[str, str]
+    validators: Mapping[str, str]
+    for_robots: bool = False
+
+
+class _HungUp(Exception):
+    """The connection was closed before there was an answer; the cause says how."""
+
+
+class Fetcher:
+    """Fetches pages; use it with `async with`. It owns the connections, and what is known of robots.txt.
+
+    `turn(host)` is awaited before each request that goes out, with the host in lower case and its port unless that
+    is the scheme's own. `resolve` takes the place of the system's lookup of names.
+    """
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        *,
+        user_agent: str,
+        turn: Callable[[str], Awaitable[None]],
+        limits: Limits = Limits(),
+        respect_robots: bool = True,
+        resolve: Lookup | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._policy = policy
+        self._user_agent = user_agent
+        self._turn = turn
+        self._limits = limits
+        self._now = now
+        self._robots = Robots(self._get_robots, user_agent, now) if respect_robots else None
+        self._pinned = _Pinned(Names(policy, limits.dns_seconds, resolve))
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        limits = self._limits
+        # Made here and not taken from aiohttp, which makes its own on import: so SSL_CERT_FILE counts as elsewhere.
+        tls = ssl.create_default_context()
+        tls.set_alpn_protocols(["http/1.1"])
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=tls,
+                resolver=self._pinned,
+                socket_factory=socket_factory(self._policy),
+                use_dns_cache=False,
+                limit=_connections(),
+                limit_per_host=1,
+                keepalive_timeout=limits.idle_seconds,
+            ),
+            headers={"User-Agent": self._user_agent},
+            timeout=aiohttp.ClientTimeout(
+                total=limits.total_seconds, sock_connect=limits.connect_seconds, sock_read=limits.read_seconds
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
+            max_headers=limits.headers,
+            middlewares=(_sent_once,),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def fetch(self, task: Task) -> Answer:
+        """The page of a task, or why there is none. Raises `RunLost` when this process may open no more files."""
+        validators = {"If-None-Match": task.etag, "If-Modified-Since": task.last_modified}
+        sendable = {name: value for name, value in validators.items() if answers.validator(value)}
+        return await self._follow(_Errand(task.url, FOR_PAGES, sendable))
+
+    def crawl_delay(self, url: str) -> float | None:
+        """Seconds between two requests that the site has asked for, at most 30; `None` if it has not."""
+        return self._robots.delay(url) if self._robots else None
+
+    async def _get_robots(self, url: str) -> Answer:
+        return await self._follow(_Errand(url, FOR_ROBOTS, {}, for_robots=True))
+
+    async def _follow(self, errand: _Errand) -> Answer:
+        chain = [errand.url]
+        while True:
+            answer = await self._refused(errand, chain) or await self._ask(errand, chain)
+            if isinstance(answer, str) and len(chain) > self._limits.redirects:
+                answer = Refusal(Reason.TOO_MANY_REDIRECTS, f"more than {self._limits.redirects}")
+            if isinstance(answer, Refusal) and len(chain) > 1:
+                # For robots.txt what lies behind a redirect is another host, whose faults are not those of the page.
+                others = OF_THE_HOST if errand.for_robots else ()
+                return answers.after_redirects(answer, chain, dict.fromkeys(others, Reason.ROBOTS_UNREACHABLE))
+            if not isinstance(answer, str):
+                return answer
+            chain.append(answer)
+
+    async def _refused(self, errand: _Errand, chain: Sequence[str]) -> Refusal | None:
+        """Why the last URL of the chain is not asked for."""
+        url = chain[-1]
+        if refused := check_url(url, self._policy):
+            return refused
+        if len(chain) > 1 and chain[-2].lower().startswith("https:") and url.lower().startswith("http:"):
+            return Refusal(Reason.BAD_REDIRECT, "from https to http")
+        return await self._robots.refusal(url) if self._robots and not errand.for_robots else None
+
+    async def _ask(self, errand: _Errand, chain: Sequence[str]) -> Answer | str:
+        """One hop, asked again when the connection turns out to be closed; a string is where it leads next."""
+        hung_up = waited = 0
+        while True:
+            try:
+                return await self._request(errand, chain)
+            except PageFailed as fault:
+                return Refusal(fault.reason, fault.detail)
+            except (aiohttp.ClientError, HttpProcessingError, OSError, _HungUp) as error:
+                if any(isinstance(cause, OSError) and cause.errno in NO_FILE_LEFT for cause in _causes(error)):
+                    # Not the page's fault: others will be done and close theirs.
+                    waited += 1
+                    if waited > MOST_WAITS_FOR_A_FILE:
+                        raise RunLost("this process may open no more files: raise `ulimit -n`") from error
+                    await asyncio.sleep(self._limits.crowded_seconds)
+                elif isinstance(error, _HungUp) and hung_up < self._limits.retries:
+                    hung_up += 1
+                else:
+                    return refusal_for(error)
+
+    async def _request(self, errand: _Errand, chain: Sequence[str]) -> Answer | str:
+        try:
+            url = URL(chain[-1])
+        except ValueError as error:
+            raise PageFailed(Reason.BAD_URL, shown(str(error))) from error
+        validators = errand.validators if url.origin() == URL(errand.url).origin() else {}
+        await self._turn(url.host_port_subcomponent or "")
+        async with (
+            self._pinned.looked_up(url.raw_host or "", url.port or 0),
+            self._session.get(url, headers={**errand.headers, **validators}, allow_redirects=False) as response,
+        ):
+            status = response.status
+            if status in answers.REDIRECTS:
+                return answers.redirected(chain[-1], response.headers.get("Location", ""), status)
+            if status == 304 and validators:
+                return NotModified()
+            retry_after = response.headers.get("Retry-After", "")
+            refused = answers.refusal_for_status(status, retry_after, self._now())
+            return refused or await self._page(response, errand, chain)
+
+    async def _page(self, response: aiohttp.ClientResponse, errand: _Errand, chain: Sequence[str]) -> Page:
+        header = response.headers.get("Content-Type", "")
+        media = answers.media_type(header)
+        if media and media not in answers.TEXT_TYPES and not errand.for_robots:
+            raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
+        body = await self._body(response, errand)
+        if not errand.for_robots and (found := answers.is_no_text(media, body)):
+            raise PageFailed(Reason.UNSUPPORTED_TYPE, found)
+        charset = answers.charset_of(header)
+        etag, modified = (answers.validator(response.headers.get(name, "")) for name in ("ETag", "Last-Modified"))
+        way = tuple(chain[1:])
+        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way)
+
+    async def _body(self, response: aiohttp.ClientResponse, errand: _Errand) -> bytes:
+        most = self._limits.robots_bytes if errand.for_robots else self._limits.body_bytes
+        coding = answers.coding_of(response.headers.getall("Content-Encoding", ()))
+        may_be_cut = errand.for_robots and not coding
+        if (response.content_length or 0) > most and not may_be_cut:
+            raise PageFailed(Reason.TOO_LARGE, f"{response.content_length:,} bytes announced, {most:,} are allowed")
+        body = answers.Body(coding, most)
+        while data := await self._piece(response):
+            if may_be_cut and len(data) >= body.room:
+                body.feed(data[: body.room])
+                break
+            body.feed(data)
+        return body.whole()
+
+    async def _piece(self, response: aiohttp.ClientResponse) -> bytes:
+        """The next bytes of a body. A reader is not told of chunks that break the protocol (aiohttp 3.14.5)."""
+        protocol = response.connection.protocol if response.connection else None
+        try:
+            async with asyncio.timeout(self._limits.read_seconds) as clock:
+                return await response.content.readany()
+        except RuntimeError as error:
+            raise PageFailed(Reason.PROTOCOL_ERROR, "the body does not go on as HTTP does") from error
+        except TimeoutError:
+            # `is not None`: a protocol is a queue as well, and false while it is empty.
+            broken = protocol.exception() if protocol is not None else None
+            if broken or clock.expired():
+                raise broken or aiohttp.SocketTimeoutError from None
+            raise
+
+
+class _Pinned(AbstractResolver):
+    """Gives aiohttp the addresses that were looked up for the connection that it makes, and no others."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._found: dict[tuple[str, int], Sequence[str]] = {}
+
+    @asynccontextmanager
+    async def looked_up(self, host: str, port: int) -> AsyncIterator[None]:
+        """Looks the name up for what is inside: a request's own clock starts after it."""
+        self._found[host, port] = await self._names.addresses(host, port)
+        try:
+            yield
+        finally:
+            self._found.pop((host, port), None)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = self._found.pop((host, port), None) or await self._names.addresses(host, port)
+        flags = socket.AI_NUMERICHOST
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=flags)
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _connections() -> int:
+    """How many sockets may be open at once: a quarter of the files of this process, or 100."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(4, min(MOST_CONNECTIONS, files // 4))
+
+
+async def _sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keeps aiohttp from sending a request again by itself: without its turn, and uncounted."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError) as error:
+        raise _HungUp from error
+
+
+def refusal_for(error: BaseException) -> Refusal:
+    """What an exception of a request means for its page; raises it again if it is none of those."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, BlockedAddress):
+            return Refusal(Reason.BLOCKED_ADDRESS, cause.what)
+        if isinstance(cause, ssl.SSLError):
+            return Refusal(Reason.TLS_ERROR, shown(cause.strerror or str(cause)))
+    fault = causes[1] if isinstance(error, _HungUp) else error
+    for kind, reason, words in FAULTS:
+        if isinstance(fault, kind):
+            text = words or getattr(fault, "message", "") or getattr(fault, "strerror", "") or fault
+            return Refusal(reason, shown(" ".join(str(text).split())))
+    raise error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

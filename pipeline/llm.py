@@ -1,0 +1,278 @@
+"""Messages into an answer that counts as one: the one module that knows the `ollama` package.
+
+An answer is HTTP 200 **and** done **and** `done_reason` "stop" **and** text or a tool call **and** counts that
+are plausible; everything else is raised as what it means for the page or for the run. Every request carries
+`truncate: false`, the run's `num_ctx`, a `num_predict` ≥ 1 and `think: false`, and has a time-out; `keep_alive`
+goes into the loading request only (repeated, it keeps other requests of the server from being served).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import ollama
+import pydantic
+import tenacity
+
+from pipeline.errors import ModelUnusable, PageFailed, PageNotDone, PageWaits, TooLong
+from pipeline.records import Answer, Message, Reason, Request, ToolCall, ToolSpec
+
+TRIES = 4
+"""Of one request, when the connection or the runner broke; the only retry layer."""
+LOAD_SECONDS = 600.0
+"""A model of 40 GB is read from a slow disk in minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as its server describes it."""
+
+    name: str
+    digest: str
+    tools: bool
+    """Whether its template knows tools; a guess of the server's."""
+    trained_context: int
+    """In tokens; above it `num_ctx` is cut down in silence."""
+
+
+class _Broken(PageNotDone):
+    """The connection or the runner broke: the same request may well succeed in a moment."""
+
+
+class _Client(ollama.AsyncClient):
+    """`AsyncClient.chat` has no `truncate` and drops what it does not know, so the body is posted as it is."""
+
+    async def post(self, path: str, body: dict[str, object]) -> dict[str, Any]:
+        response = await self._request_raw("POST", path, json=body)  # type: ignore[no-untyped-call] # the package has no types
+        return self._object(response)
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return self._object(await self._request_raw("GET", path))  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def _object(response: httpx.Response) -> dict[str, Any]:
+        value = response.json()
+        if not isinstance(value, dict):
+            raise TypeError("not a JSON object")
+        return value
+
+
+class ModelClient:
+    """One model on one server, for one run. Use it with `async with`, within one event loop."""
+
+    def __init__(
+        self,
+        host: str,
+        model: str,
+        timeout: float,
+        slots: int = 1,
+        temperature: float = 0.0,
+        sleep: Callable[[float], Any] = asyncio.sleep,
+    ) -> None:
+        self.host = host
+        self.model = model
+        self.num_ctx = 0
+        self._timeout = timeout
+        self.sampling: dict[str, object] = {"temperature": temperature}
+        self._slots = asyncio.Semaphore(slots)
+        self._sleep = sleep
+        self._client = _Client(
+            host,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
+            follow_redirects=False,
+            # httpx sends even loopback traffic to a proxy of the environment (seen with 0.28).
+            trust_env=not is_local(host),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def describe(self) -> Model:
+        """What the server says of the model.
+
+        Raises `ModelUnusable` when the server does not have it, `PageWaits` when nothing answers.
+        """
+        try:
+            shown = await self._client.post("/api/show", {"model": self.model})
+            tags = await self._client.get("/api/tags")
+        except Exception as error:
+            raise self._translated(error) from error
+        info = shown.get("model_info") or {}
+        trained = info.get(f"{info.get('general.architecture')}.context_length") or 0
+        wanted = self.model if ":" in self.model else f"{self.model}:latest"
+        digests = {entry.get("name"): entry.get("digest") for entry in tags.get("models") or []}
+        return Model(
+            self.model,
+            str(digests.get(wanted) or ""),
+            "tools" in (shown.get("capabilities") or []),
+            int(trained),
+        )
+
+    async def load(self, num_ctx: int, keep_alive: str | None = None) -> None:
+        """Loads the model with the context of this run: the one request that may say `keep_alive`."""
+        self.num_ctx = num_ctx
+        body: dict[str, object] = {"model": self.model, "messages": [], "stream": False, "options": self._options()}
+        if keep_alive is not None:
+            body["keep_alive"] = keep_alive
+        await self._posted(body, LOAD_SECONDS)
+
+    async def chat(self, request: Request) -> Answer:
+        """One request, one answer that counts.
+
+        Raises `TooLong` (nothing was evaluated), `PageWaits` (the server is down or slow), `PageFailed` (this
+        request has no good answer) or `ModelUnusable` (no request has).
+        """
+        body: dict[str, object] = {
+            "model": self.model,
+            "messages": [_message(message) for message in request.messages],
+            "stream": False,
+            "truncate": False,
+            "think": False,
+            "options": self._options(num_predict=max(1, request.num_predict), seed=request.seed),
+        }
+        if request.tools:
+            body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.schema is not None:
+            body["format"] = request.schema
+        async with self._slots:
+            started = time.monotonic()
+            reply = await self._posted(body, self._timeout)
+            return _answer(reply, self.num_ctx, time.monotonic() - started)
+
+    def _options(self, **own: object) -> dict[str, object]:
+        return {**self.sampling, "num_ctx": self.num_ctx, **own}
+
+    async def _posted(self, body: dict[str, object], seconds: float) -> dict[str, Any]:
+        """Sends one body until it is answered; transport faults are tried again, with jitter."""
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(_Broken),
+            stop=tenacity.stop_after_attempt(TRIES),
+            wait=lambda state: random.uniform(0.5, 1.0) * 2**state.attempt_number,  # noqa: S311 - jitter
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    try:
+                        async with asyncio.timeout(seconds):
+                            return await self._client.post("/api/chat", body)
+                    except Exception as error:
+                        raise self._translated(error) from error
+        except _Broken as broken:
+            kind = PageWaits if broken.reason is Reason.LLM_DOWN else PageFailed
+            raise kind(broken.reason, broken.detail) from broken
+        raise AssertionError("tenacity gives an answer or raises")
+
+    def _translated(self, error: Exception) -> Exception:
+        """The fault as what it means: for the run, for this page, or try again."""
+        if isinstance(error, ollama.ResponseError):
+            return _meaning(error.status_code, str(error.error), self.model)
+        if isinstance(error, (TimeoutError, httpx.TimeoutException)) and not isinstance(error, httpx.ConnectTimeout):
+            return PageWaits(Reason.LLM_TIMEOUT, f"no answer within {self._timeout:g} s")
+        if isinstance(error, (ConnectionError, httpx.TransportError)):
+            return _Broken(Reason.LLM_DOWN, f"cannot reach Ollama at {self.host}: is it running?")
+        if isinstance(error, (json.JSONDecodeError, pydantic.ValidationError, TypeError, AttributeError)):
+            return ModelUnusable(
+                f"what answers at {self.host} does not speak Ollama's protocol: {type(error).__name__}"
+            )
+        return error
+
+
+def is_local(host: str) -> bool:
+    """Whether a server's URL names this machine."""
+    name = urlsplit(host if "//" in host else f"//{host}").hostname or ""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _meaning(status: int, text: str, model: str) -> Exception:  # noqa: PLR0911 - one line a fault: a table
+    """What an error of the server means. The status alone does not tell: a 400 may be a long prompt or a bug."""
+    if length := _too_long(text):
+        return length
+    if status == 404:
+        return ModelUnusable(f"model {model} is not here: ollama pull {model}")
+    if status == 503 or "unexpected EOF" in text or "llama-server" in text or "runner has" in text:
+        if "memory" in text:
+            return ModelUnusable(f"no memory for model {model}: {text[:200]}")
+        return _Broken(Reason.LLM_ERROR if status != 503 else Reason.LLM_DOWN, text[:300])
+    if "requires more system memory" in text:
+        return ModelUnusable(f"no memory for model {model}: {text[:200]}")
+    if status == 500 and "error parsing tool call" in text:
+        return PageFailed(Reason.LLM_ERROR, text[:300])
+    if status in (-1, 500):
+        return _Broken(Reason.LLM_ERROR, text[:300])
+    return ModelUnusable(f"the server refuses model {model} ({status}): {text[:200] or 'it says nothing more'}")
+
+
+def _too_long(text: str) -> TooLong | None:
+    """The refusal of an over-long prompt, with the counts that it names (0 where an old server names none)."""
+    try:
+        error = json.loads(text)["error"]
+    except (ValueError, KeyError, TypeError):
+        old = ("input length", "prompt is longer than the context", "exceeds the available context")
+        return TooLong(0, 0, text[:200]) if any(words in text for words in old) else None
+    if not isinstance(error, dict) or error.get("type") != "exceed_context_size_error":
+        return None
+    return TooLong(int(error.get("n_prompt_tokens") or 0), int(error.get("n_ctx") or 0), str(error.get("message")))
+
+
+def _answer(reply: dict[str, Any], num_ctx: int, seconds: float) -> Answer:
+    message = reply.get("message") or {}
+    text = str(message.get("content") or "").strip()
+    calls = tuple(_call(call) for call in message.get("tool_calls") or [])
+    prompt, output = int(reply.get("prompt_eval_count") or 0), int(reply.get("eval_count") or 0)
+    reason = reply.get("done_reason")
+    if reply.get("done") is not True:
+        raise PageFailed(Reason.LLM_ERROR, "the server gave up in the middle of the answer")
+    if prompt + output > num_ctx:
+        raise PageFailed(Reason.LLM_CONTEXT, f"{prompt} + {output} tokens in a context of {num_ctx}")
+    if reason == "length":
+        raise PageFailed(Reason.LLM_TRUNCATED, f"no end after {output} tokens")
+    if reason != "stop":
+        raise PageFailed(Reason.LLM_ERROR, f"done_reason {reason!r}")
+    if not text and not calls:
+        raise PageFailed(Reason.LLM_EMPTY, "neither text nor a call")
+    return Answer(text, calls, prompt, output, seconds)
+
+
+def _call(call: dict[str, Any]) -> ToolCall:
+    function = call.get("function") or {}
+    arguments = function.get("arguments")
+    return ToolCall(str(function.get("name")), arguments if isinstance(arguments, dict) else {})
+
+
+def _message(message: Message) -> dict[str, object]:
+    body: dict[str, object] = {"role": message.role, "content": message.content}
+    if message.calls:
+        body["tool_calls"] = [{"function": {"name": call.name, "arguments": call.arguments}} for call in message.calls]
+    if message.tool_name:
+        body["tool_name"] = message.tool_name
+    return body
+
+
+def _tool(tool: ToolSpec) -> dict[str, object]:
+    properties = {name: {"type": kind, "description": text} for name, (kind, text) in tool.properties.items()}
+    parameters = {"type": "object", "properties": properties, "required": list(properties)}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }

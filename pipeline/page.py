@@ -1,0 +1,103 @@
+"""One page through all the arrows: fetch, extract, chunk, summarize; each step's event is stored at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.errors import PageNotDone
+from pipeline.records import (
+    Document,
+    Event,
+    Fetched,
+    Final,
+    NotDone,
+    NotModified,
+    Page,
+    Reason,
+    Refusal,
+    Stage,
+    Summarized,
+    Task,
+    Unchanged,
+)
+
+Emit = Callable[[Event], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A summary with what the store wants to know of how it came about."""
+
+    final: Final
+    recipe: str
+    method: str
+    chunks: int
+    coverage: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is done with a page; each step is handed in, none is known here."""
+
+    fetch: Callable[[Task], Awaitable[Page | NotModified | Refusal]]
+    extract: Callable[[Page], Awaitable[Document | Refusal]]
+    summarize: Callable[[Task, Document], Awaitable[Written]]
+    """Raises `PageNotDone`; stores the partial answers by itself as they come."""
+    emit: Emit
+    now: Callable[[], datetime]
+
+
+async def process(task: Task, steps: Steps) -> None:
+    """Carries one page as far as it goes. It ends with exactly one event that closes the page's item."""
+    document = task.document if task.waits_for_model else await _read(task, steps)
+    if document is None:
+        return
+    started = steps.now()
+    try:
+        written = await steps.summarize(task, document)
+    except PageNotDone as fault:
+        await _not_done(task, Stage.MAP, Refusal(fault.reason, fault.detail), started, steps)
+        return
+    await steps.emit(
+        Summarized(
+            task,
+            document.hash,
+            written.recipe,
+            written.final,
+            document.language,
+            written.method,
+            written.coverage,
+            written.chunks,
+            started,
+            steps.now(),
+        )
+    )
+
+
+async def _read(task: Task, steps: Steps) -> Document | None:
+    """The document that is to be summarized; `None` when the page has ended here."""
+    started = steps.now()
+    page = await steps.fetch(task)
+    if isinstance(page, Refusal):
+        await _not_done(task, Stage.FETCH, page, started, steps)
+        return None
+    if isinstance(page, NotModified):
+        if task.summarized or task.document is None:
+            await steps.emit(Unchanged(task, Reason.NOT_MODIFIED, started, steps.now()))
+            return None
+        return task.document
+    document = await steps.extract(page)
+    if isinstance(document, Refusal):
+        await _not_done(task, Stage.EXTRACT, document, started, steps)
+        return None
+    if document.hash == task.text_hash and task.summarized:
+        await steps.emit(Unchanged(task, Reason.SAME_TEXT, started, steps.now(), page))
+        return None
+    await steps.emit(Fetched(task, page, document, started, steps.now()))
+    return document
+
+
+async def _not_done(task: Task, stage: Stage, refusal: Refusal, started: datetime, steps: Steps) -> None:
+    await steps.emit(NotDone(task, stage, refusal, started, steps.now()))

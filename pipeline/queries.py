@@ -1,0 +1,208 @@
+"""The SQL, as prose: one constant a question or a change."""
+
+from __future__ import annotations
+
+BEGIN_RUN = """
+INSERT INTO runs (started_at, state, source, model, settings) VALUES (?, 'running', ?, ?, ?)
+"""
+
+END_ITEMS = """
+UPDATE items SET reason = coalesce(reason, ?) WHERE run_id = ? AND ended_at IS NULL
+"""
+
+ADD_PAGE = """
+INSERT INTO pages (url, key, host, state, reason, detail, added_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO NOTHING
+"""
+
+ADD_SOURCE = """
+INSERT INTO sources (page_id, list, origin, tags) VALUES (?, ?, ?, ?)
+ON CONFLICT (page_id, list, origin) DO UPDATE SET tags = excluded.tags
+"""
+
+ADD_ITEM = """
+INSERT INTO items (run_id, page_id, host, outcome) VALUES (?, ?, ?, 'waiting')
+ON CONFLICT (run_id, page_id) DO NOTHING
+"""
+
+ADD_BAD_ITEM = """
+INSERT INTO items (run_id, page_id, host, outcome, reason, started_at, ended_at)
+VALUES (?, ?, '', 'failed', ?, ?, ?)
+ON CONFLICT (run_id, page_id) DO NOTHING
+"""
+
+PAGE_FETCHED_VALUES = (
+    *("page_id", "text_hash", "title", "author", "site", "language", "published"),
+    *("final_url", "status", "etag", "last_modified", "time"),
+)
+
+PAGE_FETCHED = """
+UPDATE pages SET
+    state = 'fetched', reason = NULL, detail = '', not_before = NULL,
+    title = :title, author = :author, site = :site, language = :language, published = :published,
+    final_url = :final_url, http_status = :status, etag = :etag, last_modified = :last_modified,
+    fetched_at = :time, changed_at = :time, text_hash = :text_hash
+WHERE id = :page_id
+"""
+
+PAGE_UNCHANGED = """
+UPDATE pages SET
+    state = 'summarized', reason = NULL, detail = '', not_before = NULL, failures = 0,
+    etag = coalesce(?, etag), last_modified = coalesce(?, last_modified), fetched_at = ?
+WHERE id = ?
+"""
+
+PAGE_SUMMARIZED = """
+UPDATE pages SET state = 'summarized', reason = NULL, detail = '', not_before = NULL, failures = 0
+WHERE id = ?
+"""
+
+PAGE_NOT_DONE = """
+UPDATE pages SET
+    state = coalesce(?, state), reason = ?, detail = ?, http_status = coalesce(?, http_status), not_before = ?,
+    failures = failures + ?
+WHERE id = ?
+"""
+
+ADD_CHUNK_SUMMARY = """
+INSERT OR IGNORE INTO chunk_summaries VALUES (
+    :hash, :recipe, :summary, :tool_calls, :tool_errors, :primed, :prompt_tokens, :output_tokens, :seconds
+)
+"""
+
+ADD_REDUCE_SUMMARY = """
+INSERT OR IGNORE INTO reduce_summaries VALUES (
+    :hash, :recipe, :summary, :prompt_tokens, :output_tokens, :seconds
+)
+"""
+
+ADD_SUMMARY = """
+INSERT INTO summaries (
+    page_id, text_hash, recipe, summary, key_points, language, method, coverage, flags, chunks,
+    prompt_tokens, output_tokens, seconds, created_at
+) VALUES (
+    :page_id, :text_hash, :recipe, :summary, :key_points, :language, :method, :coverage, :flags, :chunks,
+    :prompt_tokens, :output_tokens, :seconds, :created_at
+)
+"""
+
+ADD_SUMMARY_CHUNKS = """
+INSERT INTO summary_chunks (summary_id, number, chunk_hash)
+SELECT ?, number, hash FROM chunks WHERE text_hash = ?
+"""
+
+ADD_ATTEMPT = """
+INSERT INTO attempts (run_id, page_id, stage, code, detail, started_at, ended_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+END_ITEM = """
+UPDATE items SET outcome = ?, reason = ?, started_at = ?, ended_at = ? WHERE run_id = ? AND page_id = ?
+"""
+
+SETTLE_FRESH = """
+UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = ?
+WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
+    SELECT 1 FROM pages WHERE pages.id = page_id AND state = 'summarized' AND fetched_at > ?
+)
+"""
+
+SETTLE_DEFERRED = """
+UPDATE items SET
+    outcome = 'deferred', ended_at = ?, reason = (SELECT reason FROM pages WHERE pages.id = page_id)
+WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
+    SELECT 1 FROM pages WHERE pages.id = page_id AND state = 'deferred' AND not_before > ?
+)
+"""
+
+COUNT_ITEMS = """
+SELECT outcome, count(*) FROM items WHERE run_id = ? GROUP BY outcome
+"""
+
+FAULTS = """
+SELECT items.outcome, items.reason, pages.url, pages.detail
+FROM items JOIN pages ON pages.id = items.page_id
+WHERE items.run_id = ? AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND items.reason IS NOT NULL
+ORDER BY items.id
+"""
+
+TO_DO = """
+SELECT count(*) FROM items WHERE run_id = ? AND ended_at IS NULL
+"""
+
+HOSTS_AFTER = """
+SELECT DISTINCT host FROM items WHERE run_id = ? AND ended_at IS NULL AND host > ? ORDER BY host LIMIT ?
+"""
+
+TASKS_AFTER = """
+SELECT
+    items.id AS item_id, pages.id AS page_id, url, pages.host, state, etag, last_modified, text_hash,
+    title, author, site, language, published, texts.text,
+    EXISTS (
+        SELECT 1 FROM summaries
+        WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
+    ) AS summarized
+FROM items
+JOIN pages ON pages.id = items.page_id
+LEFT JOIN texts ON texts.hash = pages.text_hash
+WHERE items.run_id = ? AND items.ended_at IS NULL AND items.host = ? AND items.id > ?
+ORDER BY items.id LIMIT ?
+"""
+
+RECALL_MAP = """
+SELECT summary, tool_calls, tool_errors, primed, prompt_tokens, output_tokens, seconds
+FROM chunk_summaries WHERE chunk_hash = ? AND recipe = ?
+"""
+
+RECALL_REDUCE = """
+SELECT summary, prompt_tokens, output_tokens, seconds
+FROM reduce_summaries WHERE input_hash = ? AND recipe = ?
+"""
+
+RECALL_FINAL = """
+SELECT summary, key_points, flags FROM summaries WHERE text_hash = ? AND recipe = ? ORDER BY id DESC LIMIT 1
+"""
+
+OTHER_RECIPES = """
+SELECT count(*) FROM items JOIN pages ON pages.id = items.page_id
+WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
+    SELECT 1 FROM summaries
+    WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash AND summaries.recipe = ?
+)
+"""
+
+RESULT = """
+SELECT
+    pages.url, pages.state, pages.reason, pages.detail, pages.title, pages.site, pages.final_url,
+    pages.fetched_at, summaries.summary, summaries.key_points, summaries.language, summaries.method,
+    summaries.coverage, summaries.flags, recipes.model, summaries.created_at AS summarized_at
+FROM pages
+LEFT JOIN summaries ON summaries.id = (
+    SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
+)
+LEFT JOIN recipes ON recipes.hash = summaries.recipe
+WHERE pages.id = ?
+"""
+
+LIST = """
+SELECT
+    pages.url, pages.state, pages.reason, pages.title, summaries.summary
+FROM pages
+LEFT JOIN summaries ON summaries.id = (
+    SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
+)
+WHERE :state IS NULL OR pages.state = :state
+ORDER BY pages.id
+"""
+
+FIND_PAGE = """
+SELECT id FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
+"""
+
+SEARCH = """
+SELECT url, title, summary, key_points FROM latest_summaries
+"""
+
+KNOWN = """
+SELECT state, fetched_at, not_before FROM pages WHERE key = ?
+"""

@@ -1,0 +1,297 @@
+"""The composition root of a night: opens everything, hands it down, closes it, and knows the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from typing import ParamSpec, TypeVar
+
+from pipeline import addresses, embedded, engine, names, summarize, tokens, toolloop, urls
+from pipeline.console import Console, report
+from pipeline.errors import PageWaits, RunLost
+from pipeline.extract import Extractor
+from pipeline.fetch import Fetcher
+from pipeline.frontier import Frontier
+from pipeline.inflight import InFlight
+from pipeline.llm import Model, ModelClient
+from pipeline.page import Steps, process
+from pipeline.records import Added, Answer, Event, Line, Reason, Request, Task
+from pipeline.settings import Settings
+from pipeline.store import Store, lock, now
+from pipeline.summarizer import Memory, Summarizer
+
+LINES_A_TRANSACTION = 1_000
+DEFAULT_NUM_CTX = 4_096
+"""What Ollama itself takes on a CPU and on small graphics cards."""
+KEEP_ALIVE = "10m"
+EXTRACTORS = max(1, min(4, (os.cpu_count() or 2) - 1))
+PRECEDENCE = (1, 10, 11, 143, 130, 12, 3, 0)
+"""Of several exit codes the first of these is told."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def run(settings: Settings, sources: Sequence[str], console: Console) -> int:
+    """One night: the pages of all sources into summaries. Gives the exit code; raises `RunLost`."""
+    urls.check_sources(sources)
+    with lock(settings.db), Store.open(settings.db) as store, ThreadPoolExecutor(1, "store") as thread:
+        return asyncio.run(Night(settings, store, thread, console).run(sources))
+
+
+def lines(sources: Sequence[str], secret: bytes) -> Iterator[Line]:
+    """The lines of all sources. Raises `UsageError`."""
+    # An address or a port is judged when it is asked for: the settings that open it may change from night to night.
+    policy = addresses.AddressPolicy(allow_private=True)
+    return urls.read(sources, partial(addresses.check_url, policy=policy), secret)
+
+
+class Night:
+    """What one run owns: the store and its thread, and whether it has been told to stop."""
+
+    def __init__(self, settings: Settings, store: Store, thread: ThreadPoolExecutor, console: Console) -> None:
+        self._settings = settings
+        self._store = store
+        self._thread = thread
+        self._console = console
+        self._signal: int | None = None
+        self._limited = False
+        self._stop: Callable[[], None] = lambda: None
+
+    async def run(self, sources: Sequence[str]) -> int:
+        """The whole night, from the first line to the exit code."""
+        settings = self._settings
+        with self._signals():
+            await self._stored(self._store.begin_run, " ".join(sources), settings.model, settings.public())
+            try:
+                await self._stored(self._add, sources)
+                await self._stored(self._store.settle, settings.max_age, settings.force)
+                if await self._stored(self._store.to_do):
+                    await self._work()
+            except BaseException as error:
+                lost = _lost(error)
+                with contextlib.suppress(RunLost):
+                    await self._stored(self._store.end_run, "failed", lost.exit_code if lost else 1, None)
+                if lost is None:
+                    raise
+                raise lost from error
+            return await self._ended()
+
+    # Phases
+
+    def _add(self, sources: Sequence[str]) -> None:
+        found = lines(sources, self._store.secret())
+        while not self._signal and (batch := tuple(islice(found, LINES_A_TRANSACTION))):
+            self._store.apply(Added(batch))
+
+    async def _work(self) -> None:
+        """Fetches what is to be fetched and summarizes what has a text."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            host, name = settings.host, settings.model
+            if settings.embedded:
+                path = embedded.find_model(settings.embedded_model)
+                host, name = await stack.enter_async_context(embedded.serve(path)), embedded.model_name(path)
+            client = await stack.enter_async_context(ModelClient(host, name, settings.timeout.total_seconds()))
+            summarizer = await self._summarizer(client)
+            extractor = await stack.enter_async_context(Extractor(EXTRACTORS))
+            frontier = self._frontier()
+            fetcher = await stack.enter_async_context(
+                Fetcher(
+                    self._policy(host),
+                    user_agent=self._user_agent(),
+                    turn=frontier.turn,
+                    respect_robots=not settings.ignore_robots,
+                )
+            )
+            steps = Steps(fetcher.fetch, extractor.extract, summarizer.write, self._emit, now)
+
+            async def work(task: Task) -> None:
+                await process(task, steps)
+                self._console.page(await self._stored(self._store.result, task.page_id))
+
+            await self._until_done(frontier, work)
+
+    async def _until_done(self, frontier: Frontier, work: Callable[[Task], Awaitable[None]]) -> None:
+        """Works until the list is done, the limit is reached, or a signal's grace has run out."""
+        taken = 0
+
+        async def next_task() -> Task | None:
+            nonlocal taken
+            if taken == self._settings.limit:
+                self._limited = True
+                return None
+            taken += 1
+            return await frontier.next()
+
+        grace = self._settings.grace.total_seconds()
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as deadline:
+
+                def stop() -> None:
+                    """The first time: no new page, and `grace` for the rest. The second time: now."""
+                    again = deadline.when() is not None
+                    frontier.stop()
+                    deadline.reschedule(loop.time() + (0.0 if again else grace))
+
+                self._stop = stop
+                if self._signal:
+                    stop()
+                with self._console.progress(await self._stored(self._store.to_do)):
+                    await engine.run(next_task, work, frontier.done, self._settings.workers)
+        except TimeoutError:
+            if not self._signal:
+                raise
+        finally:
+            self._stop = lambda: None
+
+    async def _ended(self) -> int:
+        """Closes the books, tells how it went, and gives the exit code."""
+        waiting = Reason.INTERRUPTED if self._signal else Reason.LIMIT if self._limited else None
+        counts = await self._stored(self._store.counts)
+        faults = await self._stored(self._store.faults)
+        codes = {128 + self._signal} if self._signal else {0}
+        codes |= {Reason(fault["reason"]).meaning.exit_code for fault in faults}
+        code = next(known for known in PRECEDENCE if known in codes)
+        state = "interrupted" if self._signal else "finished"
+        await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
+        say = self._console.warn if code else self._console.say
+        for line in report(counts, faults, str(self._settings.db)):
+            say(line)
+        return code
+
+    # What the phases are made of
+
+    async def _summarizer(self, client: ModelClient) -> Summarizer:
+        """The model's side. Raises `ModelUnusable`; when nothing answers, pages are fetched and wait."""
+        settings = self._settings
+        try:
+            model = await client.describe()
+            await client.load(self._num_ctx(model), KEEP_ALIVE)
+            chat: toolloop.Chat = client.chat
+        except PageWaits as waits:
+            self._console.warn(f"{waits.detail} Pages are fetched and wait for it.")
+            model = Model(client.model, "", tools=False, trained_context=0)
+            client.num_ctx = self._num_ctx(model)
+            chat = _unreachable(waits)
+        style = summarize.Style(settings.words)
+        recipe = summarize.recipe(model.name, model.digest, client.num_ctx, style, client.sampling)
+        await self._stored(self._store.add_recipe, recipe)
+        summarizer = Summarizer(
+            recipe=recipe,
+            style=style,
+            chat=chat,
+            mode=toolloop.Mode.ASK if model.tools else toolloop.Mode.TELL,
+            secret=await self._stored(self._store.secret),
+            num_ctx=client.num_ctx,
+            ratios=tokens.Ratios(),
+            memory=self._memory(),
+            emit=self._emit,
+            now=now,
+            partials=InFlight(),
+            finals=InFlight(),
+        )
+        summarizer.check()
+        return summarizer
+
+    def _memory(self) -> Memory:
+        store = self._store
+        if self._settings.force:
+            return Memory(self._bound(store.chunks), _nothing, _nothing, _nothing)
+        return Memory(
+            self._bound(store.chunks),
+            self._bound(store.recall_map),
+            self._bound(store.recall_reduce),
+            self._bound(store.recall_final),
+        )
+
+    def _num_ctx(self, model: Model) -> int:
+        """The context of this run, in tokens: a multiple of 256, and no more than the model was trained for."""
+        wanted = self._settings.num_ctx or (embedded.DEFAULT_CONTEXT if self._settings.embedded else DEFAULT_NUM_CTX)
+        if model.trained_context and wanted > model.trained_context:
+            wanted = model.trained_context
+            if self._settings.num_ctx:
+                self._console.say(f"{model.name} was trained for {wanted} tokens: more context would be cut in silence")
+        return wanted // 256 * 256
+
+    def _frontier(self) -> Frontier:
+        loop = asyncio.get_running_loop()
+        hosts, tasks = self._bound(self._store.hosts_after), self._bound(self._store.tasks_after)
+        return Frontier(hosts, tasks, self._settings.delay, loop.time)
+
+    def _policy(self, model_host: str) -> addresses.AddressPolicy:
+        settings = self._settings
+        return addresses.AddressPolicy(
+            allow_private=settings.allow_private_network,
+            allowed_networks=settings.allow_network,
+            blocked_endpoints=names.endpoints_of(model_host),
+        )
+
+    def _user_agent(self) -> str:
+        contact = f" (+{self._settings.contact})" if self._settings.contact else ""
+        return f"summarize-batch/{version('summarize-batch')}{contact}"
+
+    async def _emit(self, event: Event) -> None:
+        await self._stored(self._store.apply, event)
+
+    async def _stored(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Something done by the store, in its one thread: a commit waits for the disk, the loop does not."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: what(*args, **kwargs))
+
+    def _bound(self, what: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await self._stored(what, *args, **kwargs)
+
+        return call
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop the run; the second of them stops it at once."""
+        loop = asyncio.get_running_loop()
+
+        def arrived(number: int) -> None:
+            first, self._signal = self._signal is None, number
+            if first:
+                self._console.say("stopping: what is under way may still end; a second signal stops it now")
+            self._stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, arrived, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+async def _nothing(*_: str) -> None:
+    """What is remembered when everything is to be asked anew."""
+
+
+def _unreachable(waits: PageWaits) -> toolloop.Chat:
+    async def chat(request: Request) -> Answer:
+        raise PageWaits(waits.reason, waits.detail)
+
+    return chat
+
+
+def _lost(error: BaseException) -> RunLost | None:
+    """The reason why the run is lost, also out of a group of faults; `None` if there is none but a bug."""
+    if isinstance(error, BaseExceptionGroup):
+        _, bugs = error.split(RunLost)
+        found = next((lost for inner in error.exceptions if (lost := _lost(inner))), None)
+        return found if bugs is None or _only_cancelled(bugs) else None
+    return error if isinstance(error, RunLost) else None
+
+
+def _only_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
+    return group.split(asyncio.CancelledError)[1] is None

@@ -1,0 +1,443 @@
+"""Events into rows, and rows back into tasks and answers.
+
+One connection writes, each event in one transaction (`BEGIN IMMEDIATE`: a plain `BEGIN` that reads first fails
+at once when there is a second writer), and what is committed is on the disk (`synchronous=FULL`). Whoever is
+told "done" is told so after the commit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import singledispatchmethod
+from pathlib import Path
+from typing import Any, Self
+
+from sqlite_utils import Database
+
+from pipeline import queries
+from pipeline.errors import DatabaseUnusable, LockHeld
+from pipeline.migrations import APPLICATION_ID, migrations
+from pipeline.records import (
+    Added,
+    Chunk,
+    Chunked,
+    ChunkSummarized,
+    Document,
+    Event,
+    Fetched,
+    Final,
+    NotDone,
+    Outcome,
+    Partial,
+    PartsReduced,
+    Recipe,
+    Stage,
+    State,
+    Summarized,
+    Task,
+    Unchanged,
+)
+
+BUSY_SECONDS = 30.0
+STATE_AFTER = {Outcome.SKIPPED: State.SKIPPED, Outcome.FAILED: State.FAILED, Outcome.DEFERRED: State.DEFERRED}
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def iso(time: datetime) -> str:
+    """ISO 8601 in UTC, to the millisecond: text that sorts as time does."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Whatever SQLite raises, as one sentence and exit code 10."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError)):
+            raise
+        what = _SENTENCES.get(name.split("_")[1] if "_" in name else "", str(error))
+        raise DatabaseUnusable(f"{path}: {what}; what was stored before is safe") from error
+
+
+_SENTENCES = {
+    "FULL": "the disk is full",
+    "IOERR": "the disk cannot be read or written",
+    "CORRUPT": "the database is damaged",
+    "NOTADB": "this is not a database",
+    "READONLY": "the database is read-only",
+    "CANTOPEN": "the database cannot be opened",
+    "BUSY": "another program holds the database",
+    "LOCKED": "another program holds the database",
+}
+
+
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    """A connection to the database. Raises `DatabaseUnusable` when there is none to be had at `path`.
+
+    A reader never waits for the run, and the run never for it (WAL); it does not create the file.
+    """
+    if not write and not path.is_file():
+        raise DatabaseUnusable(f"{path}: no database is here; `summarize-batch urls.txt` makes one")
+    if write:
+        _create(path)
+    with translated(path):
+        mode = "rw" if write else "ro"
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.row_factory = sqlite3.Row
+        identity = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if identity != APPLICATION_ID and (tables or not write):
+        connection.close()
+        raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Makes the file if it is not there, readable by its owner alone: URLs may hold secrets."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise DatabaseUnusable(f"{path}: the database cannot be opened: {error.strerror}") from error
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Holds the database for one run, by `flock` on a file beside it; the file is never deleted.
+
+    The lock ends with the process, however it ends. Raises `LockHeld` when another run has it.
+    """
+    beside = path.resolve().with_name(path.resolve().name + ".lock")
+    try:
+        handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DatabaseUnusable(f"{beside}: the lock cannot be opened: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+            raise LockHeld(f"another run works on {path} ({holder or 'just started'})") from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()} since {iso(now())}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Store:
+    """The writer's side of the database. Made by `Store.open`, used by one thread at a time."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, on_commit: Callable[[str], None] = lambda point: None
+    ) -> None:
+        self.path = path
+        self.run_id = 0
+        self._connection = connection
+        self._on_commit = on_commit
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, on_commit: Callable[[str], None] = lambda point: None) -> Iterator[Self]:
+        """Opens the database for writing, makes it if it is not there, and brings it to the present schema."""
+        connection = connect(path, write=True)
+        try:
+            with translated(path):
+                for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                    connection.execute(f"PRAGMA {pragma}")
+                store = cls(connection, path, on_commit)
+                store._migrate()
+            yield store
+        finally:
+            connection.close()
+
+    def _migrate(self) -> None:
+        database = Database(self._connection, execute_plugins=False)
+        with self.transaction("migrate"):
+            known = {step.name for step in migrations._migrations}
+            if {step.name for step in migrations.applied(database)} - known:
+                raise DatabaseUnusable(f"{self.path}: made by a newer version; upgrade summarize-batch")
+            migrations.apply(database)
+            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA user_version = {len(known)}")
+
+    @contextmanager
+    def transaction(self, point: str) -> Iterator[sqlite3.Connection]:
+        """One transaction; `on_commit` is told `point` when it is on the disk."""
+        with translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        self._on_commit(point)
+
+    # Runs
+
+    def begin_run(self, source: str, model: str, settings: dict[str, object]) -> None:
+        """Starts a run; one that still stands as running was killed, for we hold the lock."""
+        with self.transaction("begin_run") as db:
+            db.execute(
+                "UPDATE runs SET state = 'interrupted', ended_at = coalesce(ended_at, ?) WHERE state = 'running'",
+                [iso(now())],
+            )
+            row = [iso(now()), source, model, json.dumps(settings, default=str, ensure_ascii=False)]
+            self.run_id = db.execute(queries.BEGIN_RUN, row).lastrowid or 0
+
+    def end_run(self, state: str, exit_code: int, waiting: str | None) -> None:
+        """Ends the run; `waiting` is the reason of the items that it did not come to."""
+        with self.transaction("end_run") as db:
+            db.execute(queries.END_ITEMS, [waiting, self.run_id])
+            db.execute(
+                "UPDATE runs SET state = ?, exit_code = ?, ended_at = ? WHERE id = ?",
+                [state, exit_code, iso(now()), self.run_id],
+            )
+
+    def secret(self) -> bytes:
+        """The key of the boundaries around page texts; made with the database, never told."""
+        return bytes.fromhex(self._one("SELECT value FROM meta WHERE name = 'secret'")[0])
+
+    def add_recipe(self, recipe: Recipe) -> None:
+        """Keeps the recipe of this run."""
+        options, prompts = (json.dumps(value, ensure_ascii=False) for value in (recipe.options, recipe.prompts))
+        row = [recipe.hash, recipe.model, recipe.digest, recipe.num_ctx, options, prompts]
+        with self.transaction("recipe") as db:
+            db.execute("INSERT OR IGNORE INTO recipes VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    # Events
+
+    def apply(self, event: Event) -> None:
+        """Writes one event, in one transaction."""
+        with self.transaction(type(event).__name__) as db:
+            self._write(event, db)
+
+    @singledispatchmethod
+    def _write(self, event: Any, db: sqlite3.Connection) -> None:
+        raise NotImplementedError(type(event).__name__)
+
+    @_write.register
+    def _(self, event: Added, db: sqlite3.Connection) -> None:
+        time = iso(now())
+        for line in event.lines:
+            state = State.FAILED if line.reason else State.QUEUED
+            reason = line.reason.value if line.reason else None
+            db.execute(queries.ADD_PAGE, [line.url, line.key, line.host, state.value, reason, line.detail, time])
+            page_id = db.execute("SELECT id FROM pages WHERE key = ?", [line.key]).fetchone()[0]
+            db.execute(queries.ADD_SOURCE, [page_id, line.origin, line.origin, json.dumps(line.tags)])
+            if line.reason:
+                db.execute(queries.ADD_BAD_ITEM, [self.run_id, page_id, reason, time, time])
+            else:
+                db.execute(queries.ADD_ITEM, [self.run_id, page_id, line.host])
+
+    @_write.register
+    def _(self, event: Fetched, db: sqlite3.Connection) -> None:
+        document, page = event.document, event.page
+        db.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, ?)", [document.hash, document.text, len(document.text)])
+        row = (
+            asdict(document)
+            | asdict(page)
+            | {
+                "page_id": event.task.page_id,
+                "text_hash": document.hash,
+                "time": iso(event.ended_at),
+            }
+        )
+        db.execute(queries.PAGE_FETCHED, {name: row[name] for name in queries.PAGE_FETCHED_VALUES})
+        db.execute("DELETE FROM redirects WHERE page_id = ?", [event.task.page_id])
+        db.executemany(
+            "INSERT INTO redirects VALUES (?, ?, ?)",
+            [(event.task.page_id, number, url) for number, url in enumerate(page.redirects)],
+        )
+        self._attempt(db, event, Stage.FETCH, "ok")
+
+    @_write.register
+    def _(self, event: Unchanged, db: sqlite3.Connection) -> None:
+        page = event.page
+        validators = [page.etag, page.last_modified] if page else [None, None]
+        db.execute(queries.PAGE_UNCHANGED, [*validators, iso(event.ended_at), event.task.page_id])
+        self._attempt(db, event, Stage.FETCH, event.reason.value)
+        self._end_item(db, event, Outcome.UNCHANGED, event.reason.value)
+
+    @_write.register
+    def _(self, event: Chunked, db: sqlite3.Connection) -> None:
+        db.execute("DELETE FROM chunks WHERE text_hash = ?", [event.text_hash])
+        db.executemany(
+            "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
+            [(event.text_hash, part.number, part.start, part.end, part.tokens, part.hash) for part in event.chunks],
+        )
+
+    @_write.register
+    def _(self, event: ChunkSummarized, db: sqlite3.Connection) -> None:
+        row = {"hash": event.chunk_hash, "recipe": event.recipe, **asdict(event.partial)}
+        db.execute(queries.ADD_CHUNK_SUMMARY, row)
+        self._attempt(db, event, Stage.MAP, "ok")
+
+    @_write.register
+    def _(self, event: PartsReduced, db: sqlite3.Connection) -> None:
+        row = {"hash": event.input_hash, "recipe": event.recipe, **asdict(event.partial)}
+        db.execute(queries.ADD_REDUCE_SUMMARY, row)
+        self._attempt(db, event, Stage.REDUCE, "ok")
+
+    @_write.register
+    def _(self, event: Summarized, db: sqlite3.Connection) -> None:
+        final = event.final
+        row = {
+            **asdict(final),
+            "page_id": event.task.page_id,
+            "text_hash": event.text_hash,
+            "recipe": event.recipe,
+            "key_points": json.dumps(final.key_points, ensure_ascii=False),
+            "flags": json.dumps(final.flags, ensure_ascii=False),
+            "language": event.language,
+            "method": event.method,
+            "coverage": event.coverage,
+            "chunks": event.chunks,
+            "created_at": iso(event.ended_at),
+        }
+        summary_id = db.execute(queries.ADD_SUMMARY, row).lastrowid
+        db.execute(queries.ADD_SUMMARY_CHUNKS, [summary_id, event.text_hash])
+        db.execute(queries.PAGE_SUMMARIZED, [event.task.page_id])
+        if event.method != "verbatim":
+            self._attempt(db, event, Stage.REDUCE if event.chunks > 1 else Stage.MAP, "ok")
+        self._end_item(db, event, Outcome.SUMMARIZED, None)
+
+    @_write.register
+    def _(self, event: NotDone, db: sqlite3.Connection) -> None:
+        refusal = event.refusal
+        outcome = refusal.reason.meaning.outcome
+        state = STATE_AFTER.get(outcome)
+        not_before = iso(refusal.not_before) if refusal.not_before else None
+        reason, detail = refusal.reason.value, refusal.detail[:500]
+        row = [state.value if state else None, reason, detail, refusal.status, not_before]
+        failed = outcome in (Outcome.FAILED, Outcome.DEFERRED)
+        db.execute(queries.PAGE_NOT_DONE, [*row, int(failed), event.task.page_id])
+        if event.stage:
+            self._attempt(db, event, event.stage, reason, detail)
+        self._end_item(db, event, outcome, reason)
+
+    def _attempt(self, db: sqlite3.Connection, event: Any, stage: Stage, code: str, detail: str = "") -> None:
+        times = [iso(event.started_at), iso(event.ended_at)]
+        db.execute(queries.ADD_ATTEMPT, [self.run_id, event.task.page_id, stage.value, code, detail, *times])
+
+    def _end_item(self, db: sqlite3.Connection, event: Any, outcome: Outcome, reason: str | None) -> None:
+        times = [iso(event.started_at), iso(event.ended_at)]
+        db.execute(queries.END_ITEM, [outcome.value, reason, *times, self.run_id, event.task.page_id])
+
+    # Back into tasks and answers
+
+    def settle(self, max_age: timedelta, force: bool) -> None:
+        """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet."""
+        time = now()
+        if force:
+            return
+        with self.transaction("settle") as db:
+            db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
+            db.execute(queries.SETTLE_DEFERRED, [iso(time), self.run_id, iso(time)])
+
+    def counts(self) -> dict[str, int]:
+        """How many items of this run have which outcome."""
+        rows = self._connection.execute(queries.COUNT_ITEMS, [self.run_id])
+        return {row[0]: row[1] for row in rows}
+
+    def faults(self) -> list[sqlite3.Row]:
+        """The items of this run that have a reason other than that nothing was to be done, in their order."""
+        return self._rows(queries.FAULTS, [self.run_id])
+
+    def to_do(self) -> int:
+        """How many items of this run are waiting to be worked on."""
+        return int(self._one(queries.TO_DO, [self.run_id])[0])
+
+    def hosts_after(self, host: str, most: int) -> list[str]:
+        """The next hosts, in order, that have something to do in this run."""
+        return [row[0] for row in self._rows(queries.HOSTS_AFTER, [self.run_id, host, most])]
+
+    def tasks_after(self, host: str, position: int, most: int) -> list[tuple[int, Task]]:
+        """The next tasks of a host, each with its position."""
+        rows = self._rows(queries.TASKS_AFTER, [self.run_id, host, position, most])
+        return [(row["item_id"], _task(row)) for row in rows]
+
+    def chunks(self, text_hash: str) -> list[Chunk]:
+        """How a stored text was cut; empty when it was not, or is not stored."""
+        row = self._maybe("SELECT text FROM texts WHERE hash = ?", [text_hash])
+        parts = self._rows("SELECT * FROM chunks WHERE text_hash = ? ORDER BY number", [text_hash])
+        return [
+            Chunk(part["number"], part["start"], part["end"], row[0][part["start"] : part["end"]], part["tokens"])
+            for part in parts
+            if row
+        ]
+
+    def recall_map(self, chunk_hash: str, recipe: str) -> Partial | None:
+        """The map answer for a chunk, if it was ever given."""
+        return _partial(self._maybe(queries.RECALL_MAP, [chunk_hash, recipe]))
+
+    def recall_reduce(self, input_hash: str, recipe: str) -> Partial | None:
+        """The answer of a partial reduce, if it was ever given."""
+        return _partial(self._maybe(queries.RECALL_REDUCE, [input_hash, recipe]))
+
+    def recall_final(self, text_hash: str, recipe: str) -> Final | None:
+        """The summary of a text, if any page has one by this recipe."""
+        row = self._maybe(queries.RECALL_FINAL, [text_hash, recipe])
+        if row is None:
+            return None
+        return Final(row["summary"], tuple(json.loads(row["key_points"])), tuple(json.loads(row["flags"])))
+
+    def other_recipes(self, recipe: str) -> int:
+        """How many pages of this run stand summarized by another recipe only."""
+        return int(self._one(queries.OTHER_RECIPES, [self.run_id, recipe])[0])
+
+    def result(self, page_id: int) -> sqlite3.Row:
+        """One page as it stands, for the `--json` line of a run."""
+        return self._one(queries.RESULT, [page_id])
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        with translated(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    def _maybe(self, query: str, values: Sequence[object] = ()) -> sqlite3.Row | None:
+        return next(iter(self._rows(query, values)), None)
+
+    def _one(self, query: str, values: Sequence[object] = ()) -> sqlite3.Row:
+        return self._rows(query, values)[0]
+
+
+def _task(row: sqlite3.Row) -> Task:
+    document = None
+    if row["text"] is not None and not row["summarized"]:
+        document = Document(row["text"], row["title"], row["author"], row["site"], row["language"], row["published"])
+    return Task(
+        page_id=row["page_id"],
+        url=row["url"],
+        host=row["host"],
+        state=State(row["state"]),
+        # Without a text here "not modified" would leave the page with nothing.
+        etag=row["etag"] if row["text_hash"] else "",
+        last_modified=row["last_modified"] if row["text_hash"] else "",
+        text_hash=row["text_hash"] or "",
+        summarized=bool(row["summarized"]),
+        document=document,
+    )
+
+
+def _partial(row: sqlite3.Row | None) -> Partial | None:
+    return Partial(**dict(row)) if row else None
