@@ -1,0 +1,241 @@
+"""The model's client against a server that is played, fault by fault."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_ollama import DIGEST, FakeOllama, serving
+
+from pipeline.errors import ModelUnusable, PageFailed, PageWaits, TooLong
+from pipeline.llm import TRIES, ModelClient
+from pipeline.records import Answer, Message, Reason, Request, ToolCall
+from pipeline.summarize import GET_PAGE
+
+ASKED = Request((Message("user", "Summarize this."),), num_predict=100)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeOllama]:
+    with serving(FakeOllama()) as server:
+        yield server
+
+
+async def no_wait(seconds: float) -> None:
+    """Retries come at once in tests."""
+
+
+def asked(fake: FakeOllama, request: Request = ASKED, timeout: float = 20.0) -> Answer:
+    async def main() -> Answer:
+        async with ModelClient(fake.url, "fake", timeout, sleep=no_wait) as client:
+            await client.load(2_048, "10m")
+            return await client.chat(request)
+
+    return asyncio.run(main())
+
+
+def test_an_answer_has_its_text_and_its_counts(fake: FakeOllama) -> None:
+    answer = asked(fake)
+    assert answer.text == "What this part says."
+    assert answer.prompt_tokens > 0
+    assert answer.output_tokens > 0
+
+
+def test_every_request_says_what_it_may_not_be_without(fake: FakeOllama) -> None:
+    asked(fake)
+    ask = 'call get_page with {"url": "http://a.example/", "part": 1}'
+    asked(fake, Request((Message("user", ask),), num_predict=0, tools=(GET_PAGE,)))
+    for body in fake.chats:
+        assert body["truncate"] is False
+        assert body["think"] is False
+        assert body["options"]["num_ctx"] % 256 == 0
+        assert body["options"]["num_predict"] >= 1
+        assert "keep_alive" not in body
+        assert "shift" not in body
+        assert not ("tools" in body and "format" in body)
+    assert [body["keep_alive"] for body in fake.loads] == ["10m", "10m"]
+
+
+def test_calls_and_results_go_to_the_server_as_it_knows_them(fake: FakeOllama) -> None:
+    call = ToolCall("get_page", {"url": "http://a.example/", "part": 1})
+    messages = (Message("assistant", "", (call,)), Message("tool", "the text", tool_name="get_page"))
+    asked(fake, Request(messages, 10))
+    assert fake.chats[0]["messages"] == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"function": {"name": "get_page", "arguments": {"url": "http://a.example/", "part": 1}}}],
+        },
+        {"role": "tool", "content": "the text", "tool_name": "get_page"},
+    ]
+
+
+def test_a_call_of_the_model_arrives_as_it_was_made(fake: FakeOllama) -> None:
+    call = {"name": "get_page", "arguments": {"url": "http://x/", "part": 3}}
+    fake.behave = lambda body: {"role": "assistant", "content": "", "tool_calls": [{"function": call}]}
+    assert asked(fake).calls == (ToolCall("get_page", {"url": "http://x/", "part": 3}),)
+
+
+def test_a_prompt_that_is_too_long_is_told_with_both_counts(fake: FakeOllama) -> None:
+    with pytest.raises(TooLong) as told:
+        asked(fake, Request((Message("user", "word " * 5_000),), 100))
+    assert told.value.served_context == 2_048
+    assert told.value.prompt_tokens > 2_048
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the prompt is longer than the context length currently available to the model",
+        "input length (1814 tokens) exceeds the model's maximum context length (512 tokens)",
+    ],
+)
+def test_an_old_server_says_it_without_a_count(fake: FakeOllama, text: str) -> None:
+    fake.behave = lambda body: {"status": 400, "error": text}
+    with pytest.raises(TooLong) as told:
+        asked(fake)
+    assert told.value.prompt_tokens == 0
+
+
+def reply(**fields: Any) -> dict[str, Any]:
+    return {"done": True, "message": {"role": "assistant", "content": "text"}} | fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"message": {"role": "assistant", "content": ""}}, Reason.LLM_EMPTY),
+        ({"message": {"role": "assistant", "content": " \n "}}, Reason.LLM_EMPTY),
+        ({"done_reason": "length"}, Reason.LLM_TRUNCATED),
+        ({"done_reason": "load"}, Reason.LLM_ERROR),
+        ({"done_reason": None}, Reason.LLM_ERROR),
+        ({"done": False}, Reason.LLM_ERROR),
+        ({"prompt_eval_count": 2_000, "eval_count": 100}, Reason.LLM_CONTEXT),
+    ],
+)
+def test_what_does_not_count_as_an_answer(fake: FakeOllama, fields: dict[str, Any], reason: Reason) -> None:
+    fake.behave = lambda body: reply(**fields)
+    with pytest.raises(PageFailed) as told:
+        asked(fake)
+    assert told.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "says"),
+    [
+        (400, '"fake" does not support chat', "does not support chat"),
+        (400, '{"error":{"code":400,"message":"x","type":"invalid_request_error"}}', "invalid_request_error"),
+        (500, "model requires more system memory (9 GiB) than is available (2 GiB)", "no memory"),
+        (500, "llama-server process has terminated: insufficient memory", "no memory"),
+        (404, "model 'fake:latest' not found", "ollama pull fake"),
+        (403, "", "refuses"),
+        (401, "unauthorized", "refuses"),
+    ],
+)
+def test_what_no_request_can_mend_ends_the_run(fake: FakeOllama, status: int, text: str, says: str) -> None:
+    fake.behave = lambda body: {"status": status, "error": text}
+    with pytest.raises(ModelUnusable, match=says):
+        asked(fake)
+    assert len(fake.chats) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "reason"),
+    [
+        (503, "server busy, please try again.  maximum pending requests exceeded", Reason.LLM_DOWN),
+        (500, "an error was encountered while running the model: unexpected EOF", Reason.LLM_ERROR),
+        (500, "model runner has unexpectedly stopped", Reason.LLM_ERROR),
+    ],
+)
+def test_a_server_in_trouble_is_asked_again(fake: FakeOllama, status: int, text: str, reason: Reason) -> None:
+    trouble = iter([{"status": status, "error": text}] * 2)
+    fake.behave = lambda body: next(trouble, reply())
+    assert asked(fake).text == "text"
+    assert len(fake.chats) == 3
+    fake.behave = lambda body: {"status": status, "error": text}
+    with pytest.raises((PageFailed, PageWaits)) as told:
+        asked(fake)
+    assert told.value.reason is reason  # type: ignore[attr-defined]
+    assert len(fake.chats) == 3 + TRIES
+
+
+def test_nothing_listening_is_the_runs_trouble_not_the_pages() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        fake = FakeOllama()
+        fake.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(PageWaits, match="is it running"):
+            asked(fake)
+
+
+def test_no_answer_in_time_leaves_the_page_waiting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fake = FakeOllama()
+        fake.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+
+        async def main() -> None:
+            async with ModelClient(fake.url, "fake", 0.2, sleep=no_wait) as client:
+                client.num_ctx = 2_048
+                await client.chat(ASKED)
+
+        with pytest.raises(PageWaits) as told:
+            asyncio.run(main())
+        assert told.value.reason is Reason.LLM_TIMEOUT
+
+
+def test_something_else_behind_the_address_is_named() -> None:
+    from aiohttp import web
+    from fake_ollama import running
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="<html>a proxy's page</html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    fake = FakeOllama()
+    with running(app) as fake.url, pytest.raises(ModelUnusable, match="does not speak"):
+        asked(fake)
+
+
+def test_a_redirect_of_the_server_is_not_followed(fake: FakeOllama) -> None:
+    from aiohttp import web
+    from fake_ollama import running
+
+    async def moved(request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect(fake.url + request.path)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", moved)
+    other = FakeOllama()
+    with running(app) as other.url, pytest.raises(ModelUnusable):
+        asked(other)
+    assert not fake.paths
+
+
+def test_a_proxy_of_the_environment_does_not_see_what_goes_to_this_machine(
+    fake: FakeOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as spy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{spy.getsockname()[1]}")
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{spy.getsockname()[1]}")
+        assert asked(fake).text
+
+
+def test_a_model_is_described_as_its_server_does(fake: FakeOllama) -> None:
+    async def main(name: str) -> Any:
+        async with ModelClient(fake.url, name, 5.0, sleep=no_wait) as client:
+            return await client.describe()
+
+    model = asyncio.run(main("fake"))
+    assert (model.digest, model.tools, model.trained_context) == (DIGEST, True, 8_192)
+    with pytest.raises(ModelUnusable, match="ollama pull nope"):
+        asyncio.run(main("nope"))
+
+
+def test_only_one_module_knows_the_package() -> None:
+    users = [path.name for path in Path("pipeline").rglob("*.py") if "import ollama" in path.read_text()]
+    assert users == ["llm.py"]

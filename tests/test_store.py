@@ -1,0 +1,343 @@
+"""Events into rows, and rows back."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DatabaseUnusable, LockHeld
+from pipeline.migrations import APPLICATION_ID
+from pipeline.records import (
+    Added,
+    Chunk,
+    Chunked,
+    ChunkSummarized,
+    Document,
+    Fetched,
+    Final,
+    Line,
+    NotDone,
+    Page,
+    Partial,
+    Reason,
+    Recipe,
+    Refusal,
+    Stage,
+    State,
+    Summarized,
+    Task,
+    Unchanged,
+)
+from pipeline.store import Store, connect, iso, lock, now
+
+RECIPE = Recipe("m", "d", 4_096, {"words": 100}, {"map": "…"}, "recipe-hash")
+DOCUMENT = Document("# Title\n\nText.", "Title", "An author", "A site", "en", "2024-05-14")
+PARTIAL = Partial("partial", 1, 0, False, 10, 5, 0.1)
+FINAL = Final("A summary.", ("One.", "Two."), (), 20, 10, 0.2)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "summaries.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store.open(path) as store:
+        store.begin_run("urls.txt", "m", {})
+        store.add_recipe(RECIPE)
+        yield store
+
+
+def line(name: str, host: str = "a.example") -> Line:
+    url = f"http://{host}/{name}"
+    return Line(url, url, host, "urls.txt")
+
+
+def page(url: str, etag: str = '"1"') -> Page:
+    return Page(url, url, 200, "text/html", "utf-8", b"", etag, "Mon, 01 Jan 2024 00:00:00 GMT", ("http://x/",))
+
+
+def fetched(task: Task, document: Document = DOCUMENT) -> Fetched:
+    return Fetched(task, page(task.url), document, now(), now())
+
+
+def summarized(task: Task, document: Document = DOCUMENT) -> Summarized:
+    return Summarized(task, document.hash, RECIPE.hash, FINAL, "en", "single", 1.0, 1, now(), now())
+
+
+def not_done(task: Task, reason: Reason, not_before: datetime | None = None) -> NotDone:
+    return NotDone(task, Stage.FETCH, Refusal(reason, "why", 404, not_before), now(), now())
+
+
+def tasks(store: Store, host: str = "a.example") -> list[Task]:
+    return [task for _, task in store.tasks_after(host, -1, 100)]
+
+
+def rows(path: Path, query: str) -> list[dict[str, object]]:
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(query)]
+    finally:
+        connection.close()
+
+
+def test_a_page_goes_through_its_states(store: Store, path: Path) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    assert task.state is State.QUEUED
+    store.apply(fetched(task))
+    (page_row,) = rows(path, "SELECT * FROM pages")
+    assert page_row["state"] == "fetched"
+    assert (page_row["title"], page_row["author"], page_row["site"]) == ("Title", "An author", "A site")
+    assert (page_row["language"], page_row["published"], page_row["etag"]) == ("en", "2024-05-14", '"1"')
+    (waiting,) = tasks(store)
+    assert waiting.waits_for_model
+    assert waiting.document == DOCUMENT
+    store.apply(Chunked(DOCUMENT.hash, (Chunk(0, 0, 14, DOCUMENT.text, 5),)))
+    store.apply(summarized(task))
+    assert rows(path, "SELECT state, reason FROM pages") == [{"state": "summarized", "reason": None}]
+    (latest,) = rows(path, "SELECT * FROM latest_summaries")
+    assert latest["summary"] == "A summary."
+    assert json.loads(str(latest["key_points"])) == ["One.", "Two."]
+    assert latest["model"] == "m"
+    assert store.counts() == {"summarized": 1}
+    assert tasks(store) == []
+    assert [row["stage"] for row in rows(path, "SELECT stage FROM attempts ORDER BY id")] == ["fetch", "map"]
+    assert rows(path, "SELECT url FROM redirects") == [{"url": "http://x/"}]
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "outcome"),
+    [
+        (Reason.HTTP_404, "failed", "failed"),
+        (Reason.ROBOTS, "skipped", "skipped"),
+        (Reason.RATE_LIMITED, "deferred", "deferred"),
+        (Reason.LLM_DOWN, "queued", "waiting"),
+    ],
+)
+def test_a_page_that_is_not_done_has_a_state_and_a_reason(
+    store: Store, path: Path, reason: Reason, state: str, outcome: str
+) -> None:
+    store.apply(Added((line("1"),)))
+    store.apply(not_done(tasks(store)[0], reason))
+    (row,) = rows(path, "SELECT state, pages.reason, outcome, items.reason AS item FROM pages, items")
+    assert row == {"state": state, "reason": reason.value, "outcome": outcome, "item": reason.value}
+    assert rows(path, "SELECT code, detail FROM attempts") == [{"code": reason.value, "detail": "why"}]
+
+
+def test_a_line_that_is_no_url_is_a_row_and_the_same_row_tomorrow(store: Store, path: Path) -> None:
+    bad = Line("nonsense", "line:abc", "", "urls.txt", reason=Reason.BAD_URL, detail="no scheme")
+    store.apply(Added((bad, line("1"))))
+    store.begin_run("urls.txt", "m", {})
+    store.apply(Added((bad,)))
+    assert rows(path, "SELECT count(*) AS n FROM pages WHERE reason = 'bad_url'") == [{"n": 1}]
+    assert rows(path, "SELECT count(*) AS n FROM items WHERE reason = 'bad_url'") == [{"n": 2}]
+    assert store.to_do() == 0
+
+
+def test_a_repeated_line_is_one_page_and_one_item(store: Store, path: Path) -> None:
+    store.apply(Added((line("1"), line("1"))))
+    store.apply(Added((line("1"),)))
+    assert rows(path, "SELECT count(*) AS n FROM items") == [{"n": 1}]
+
+
+def test_a_fresh_page_is_not_asked_for_and_a_deferred_one_not_yet(store: Store, path: Path) -> None:
+    store.apply(Added((line("1"), line("2"), line("3"))))
+    first, second, third = tasks(store)
+    store.apply(fetched(first))
+    store.apply(summarized(first))
+    store.apply(not_done(second, Reason.RATE_LIMITED, now() + timedelta(hours=1)))
+    store.apply(not_done(third, Reason.HTTP_404))
+    store.begin_run("urls.txt", "m", {})
+    store.apply(Added((line("1"), line("2"), line("3"))))
+    store.settle(timedelta(hours=12), force=False)
+    outcomes = "SELECT outcome, reason FROM items WHERE run_id = 2 ORDER BY id"
+    assert rows(path, outcomes) == [
+        {"outcome": "unchanged", "reason": "fresh"},
+        {"outcome": "deferred", "reason": "rate_limited"},
+        {"outcome": "waiting", "reason": None},
+    ]
+    assert [task.url for task in tasks(store)] == ["http://a.example/3"]
+
+
+@pytest.mark.parametrize(("max_age", "force"), [(timedelta(0), False), (timedelta(hours=12), True)])
+def test_an_old_page_and_with_force_every_page_is_asked_for(store: Store, max_age: timedelta, force: bool) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    store.apply(fetched(task))
+    store.apply(summarized(task))
+    store.begin_run("urls.txt", "m", {})
+    store.apply(Added((line("1"),)))
+    store.settle(max_age, force)
+    (again,) = tasks(store)
+    assert (again.etag, again.text_hash, again.summarized) == ('"1"', DOCUMENT.hash, True)
+
+
+def test_a_page_without_a_text_is_asked_for_without_validators(store: Store, path: Path) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    store.apply(fetched(task))
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE pages SET text_hash = NULL, state = 'failed'")
+    connection.commit()
+    connection.close()
+    (again,) = tasks(store)
+    assert (again.etag, again.last_modified, again.document) == ("", "", None)
+
+
+def test_a_text_that_the_model_could_not_do_is_kept_for_it(store: Store) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    store.apply(fetched(task))
+    store.apply(NotDone(task, Stage.MAP, Refusal(Reason.LLM_TRUNCATED), now(), now()))
+    store.begin_run("urls.txt", "m", {})
+    store.apply(Added((line("1"),)))
+    (again,) = tasks(store)
+    assert again.document == DOCUMENT
+    assert not again.waits_for_model
+
+
+def test_an_unchanged_page_keeps_its_summary_and_is_fresh_again(store: Store, path: Path) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    store.apply(fetched(task))
+    store.apply(summarized(task))
+    before = rows(path, "SELECT fetched_at, changed_at FROM pages")[0]
+    store.apply(Unchanged(task, Reason.SAME_TEXT, now(), now() + timedelta(seconds=5), page(task.url, '"2"')))
+    (after,) = rows(path, "SELECT state, etag, fetched_at, changed_at FROM pages")
+    assert (after["state"], after["etag"]) == ("summarized", '"2"')
+    assert str(after["fetched_at"]) > str(before["fetched_at"])
+    assert after["changed_at"] == before["changed_at"]
+    assert store.counts() == {"unchanged": 1}
+
+
+def test_answers_are_found_again_by_what_they_were_made_from(store: Store) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    store.apply(fetched(task))
+    store.apply(ChunkSummarized(task, "chunk", RECIPE.hash, PARTIAL, now(), now()))
+    store.apply(summarized(task))
+    assert store.recall_map("chunk", RECIPE.hash) == PARTIAL
+    assert store.recall_map("chunk", "other") is None
+    assert store.recall_final(DOCUMENT.hash, RECIPE.hash) == Final("A summary.", ("One.", "Two."))
+    assert store.recall_final("other", RECIPE.hash) is None
+
+
+def test_a_killed_run_is_closed_by_the_next_one(path: Path) -> None:
+    with Store.open(path) as store:
+        store.begin_run("urls.txt", "m", {})
+    with Store.open(path) as store:
+        store.begin_run("urls.txt", "m", {})
+        store.end_run("finished", 0, None)
+    assert [row["state"] for row in rows(path, "SELECT state FROM runs ORDER BY id")] == ["interrupted", "finished"]
+
+
+def test_the_file_is_its_owners_alone_and_says_whose_it_is(store: Store, path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert rows(path, "PRAGMA application_id") == [{"application_id": APPLICATION_ID}]
+    assert rows(path, "PRAGMA journal_mode") == [{"journal_mode": "wal"}]
+
+
+def test_another_programs_database_is_left_alone(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(DatabaseUnusable, match="not made by summarize-batch"), Store.open(path):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_database_is_left_alone(path: Path) -> None:
+    path.write_bytes(b"a letter to a friend " * 100)
+    with pytest.raises(DatabaseUnusable, match="not a database"), Store.open(path):
+        pass
+    assert path.read_bytes() == b"a letter to a friend " * 100
+
+
+def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
+    with Store.open(path):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('summarize-batch', 'later', '')"
+    )
+    connection.commit()
+    connection.close()
+    with pytest.raises(DatabaseUnusable, match="newer version"), Store.open(path):
+        pass
+
+
+def test_a_place_where_no_database_can_be_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnusable, match="cannot be opened"), Store.open(tmp_path / "no" / "where.db"):
+        pass
+    with pytest.raises(DatabaseUnusable, match="no database is here"):
+        connect(tmp_path / "none.db", write=False)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_second_run_is_told_who_holds_the_database(path: Path) -> None:
+    with lock(path), pytest.raises(LockHeld, match=f"pid {os.getpid()} since"), lock(path):
+        pass
+
+
+def test_the_lock_ends_with_its_process(path: Path) -> None:
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from pipeline.store import lock
+with lock(Path({str(path)!r})):
+    print("held", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert child.stdout == "held\n"
+    with lock(path):
+        pass
+
+
+def test_times_are_utc_and_sort_as_text() -> None:
+    early = datetime(2024, 1, 2, 3, 4, 5, 6_000, UTC)
+    assert iso(early) == "2024-01-02T03:04:05.006Z"
+    assert iso(early) < iso(early + timedelta(milliseconds=1))
+
+
+def test_nobody_is_told_done_before_the_commit(path: Path) -> None:
+    points: list[tuple[str, int]] = []
+
+    def seen(point: str) -> None:
+        points.append((point, rows(path, "SELECT count(*) AS n FROM runs")[0]["n"]))  # type: ignore[arg-type]
+
+    with Store.open(path, seen) as store:
+        store.begin_run("urls.txt", "m", {})
+    assert ("begin_run", 1) in points
+
+
+def test_no_question_about_one_page_scans_a_table(store: Store) -> None:
+    from pipeline import queries
+
+    connection = store._connection
+    for name, values in {
+        "TASKS_AFTER": [1, "a.example", 0, 8],
+        "HOSTS_AFTER": [1, "", 8],
+        "RECALL_MAP": ["c", "r"],
+        "RECALL_FINAL": ["t", "r"],
+        "RESULT": [1],
+        "END_ITEM": ["failed", None, None, None, 1, 1],
+        "PAGE_SUMMARIZED": [1],
+        "KNOWN": ["k"],
+    }.items():
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {getattr(queries, name)}", values).fetchall()
+        scans = [row["detail"] for row in plan if row["detail"].startswith("SCAN") and "CONSTANT" not in row["detail"]]
+        assert not scans, (name, scans)
