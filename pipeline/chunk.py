@@ -65,7 +65,7 @@ def split(text: str, limit: int, measure: Callable[[str], int], previous: Sequen
     """The chunks of a text, numbered from 0; offsets in characters, `tokens` as measured, never above `limit`.
 
     `previous` are the chunks of the page's last version: those that still stand in the text and fit are kept, only
-    what lies between is cut. Time is linear; a little over twice the text is measured. A chunk is white space only
+    what lies between is cut. Time is linear: about three times the text is measured. A chunk is white space only
     where a limit's worth of it stands. Raises `ValueError` if one character alone measures more than `limit`.
     """
     job = _Job(text, limit, measure, _blocks(text))
@@ -233,7 +233,9 @@ def _character(text: str, first: int, high: int) -> int:
     """Between two characters as readers see them, no white space after it; if there is no such place, at `high`."""
     place = first + len(text[first:high].rstrip()) - 1 if text[high].isspace() else high
     for border in range(place, max(first, place - 64), -1):
-        if not _CLINGS.fullmatch(text, border - 1, border + 1) and unicodedata.category(text[border])[0] != "M":
+        conjunct = unicodedata.combining(text[border - 1]) == 9  # a virama: the next letter is joined to it
+        mark = unicodedata.category(text[border])[0] == "M"
+        if not (conjunct or mark or _CLINGS.fullmatch(text, border - 1, border + 1)):
             return border
     return place if place > first else high
 

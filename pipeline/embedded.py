@@ -375,7 +375,7 @@ class _Chat(_Given):
     options: _Options = _Options()
 
     def called(self) -> frozenset[str]:
-        """The tools one of which is to be called; none if the answer is text: a tool has answered, or it is `format`."""
+        """The tools one of which is to be called; none where the answer is text: a tool has answered, or `format`."""
         spoke = [message.role for message in self.messages if message.role in ("user", "tool")]
         wanted = self.tools if spoke[-1:] == ["user"] and not self.format else []
         return frozenset(tool.function.name for tool in wanted)

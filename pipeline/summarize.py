@@ -9,7 +9,6 @@ finished in one loop; one that is no longer than the summary asked for is stored
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import json
 import re

@@ -25,16 +25,7 @@ import aiohttp
 import pytest
 from aiohttp import client_exceptions, http_exceptions
 from aiohttp.client_reqrep import ConnectionKey
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
-
-from pipeline import fetch
-from pipeline.addresses import AddressPolicy, BlockedAddress
-from pipeline.errors import RunLost
-from pipeline.fetch import Fetcher, Limits, refusal_for
-from pipeline.records import NotModified, Outcome, Page, Reason, Refusal
-from pipeline.robots import Answer
-from tests.fake_site import (
+from fake_site import (
     CERTIFICATES,
     DRIP,
     HANG,
@@ -57,6 +48,15 @@ from tests.fake_site import (
     site,
     task,
 )
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from pipeline import fetch
+from pipeline.addresses import AddressPolicy, BlockedAddress
+from pipeline.errors import RunLost
+from pipeline.fetch import Fetcher, Limits, refusal_for
+from pipeline.records import NotModified, Outcome, Page, Reason, Refusal
+from pipeline.robots import Answer
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n"
 SMALL = replace(SHORT, body_bytes=1000)
@@ -1100,7 +1100,7 @@ def test_a_lookup_does_not_call_a_name_unknown_when_no_file_is_left() -> None:
 TWO_HUNDRED_SITES = """
 import asyncio, collections, resource, sys
 from pipeline.fetch import Limits
-from tests.fake_site import fetcher, task
+from fake_site import fetcher, task
 
 async def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -1118,8 +1118,8 @@ def test_two_hundred_sites_can_be_asked_with_sixty_four_files() -> None:
     async def main() -> str:
         async with site([http(connection="-"), KEEP]) as there:
             command = (sys.executable, "-c", TWO_HUNDRED_SITES, str(there.port))
-            root = Path(__file__).parent.parent
-            child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=root)
+            here = Path(__file__).parent
+            child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=here)
             said, _ = await child.communicate()
             return said.decode().strip()
 

@@ -159,7 +159,7 @@ def test_a_server_in_trouble_is_asked_again(fake: FakeOllama, status: int, text:
     fake.behave = lambda body: {"status": status, "error": text}
     with pytest.raises((PageFailed, PageWaits)) as told:
         asked(fake)
-    assert told.value.reason is reason  # type: ignore[attr-defined]
+    assert told.value.reason is reason
     assert len(fake.chats) == 3 + TRIES
 
 

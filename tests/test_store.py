@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -296,6 +297,7 @@ def test_the_lock_ends_with_its_process(path: Path) -> None:
     code = f"""
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from pipeline.store import lock
 with lock(Path({str(path)!r})):
     print("held", flush=True)
@@ -328,7 +330,7 @@ def test_no_question_about_one_page_scans_a_table(store: Store) -> None:
     from pipeline import queries
 
     connection = store._connection
-    for name, values in {
+    statements: dict[str, list[Any]] = {
         "TASKS_AFTER": [1, "a.example", 0, 8],
         "HOSTS_AFTER": [1, "", 8],
         "RECALL_MAP": ["c", "r"],
@@ -337,7 +339,8 @@ def test_no_question_about_one_page_scans_a_table(store: Store) -> None:
         "END_ITEM": ["failed", None, None, None, 1, 1],
         "PAGE_SUMMARIZED": [1],
         "KNOWN": ["k"],
-    }.items():
+    }
+    for name, values in statements.items():
         plan = connection.execute(f"EXPLAIN QUERY PLAN {getattr(queries, name)}", values).fetchall()
         scans = [row["detail"] for row in plan if row["detail"].startswith("SCAN") and "CONSTANT" not in row["detail"]]
         assert not scans, (name, scans)

@@ -105,10 +105,12 @@ def test_a_reduce_that_does_not_get_shorter_ends_with_a_reason() -> None:
 def test_the_reduce_ends_whatever_the_model_writes(lengths: list[int], reduced: int) -> None:
     script = iter(lengths)
     model = Model(lambda shown: "w " * next(script), reduced="r " * reduced)
+    ended = ""
     try:
         summed(model, *[f"part {n} " for n in range(len(lengths))], limit=100)
     except PageFailed as failed:
-        assert failed.reason is Reason.REDUCE_GREW
+        ended = failed.reason.value
+    assert ended in ("", "reduce_grew")
     assert all(words(request.messages[-2].content) <= 100 + 10 for request in model.answers)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -136,13 +137,13 @@ def test_a_list_is_read_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
         def readable(self) -> bool:
             return True
 
-        def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        def readinto(self, buffer: Any) -> int:
             line = b"http://a.example/\n"
             buffer[: len(line)] = line
             return len(line)
 
     class Stdin:
-        buffer = io.BufferedReader(Endless())
+        buffer: Any = io.BufferedReader(Endless())
 
     monkeypatch.setattr(sys, "stdin", Stdin)
     found: Iterator[Line] = urls.read(["-"], CHECK, SECRET)
