@@ -1,6 +1,7 @@
 """The site of the demo, on loopback: the pages of a folder, with validators, redirects, robots.txt and a log.
 
 As a program it writes the list of its URLs once it listens, prints its base URL, and serves until it is stopped.
+The next time it listens where that list says, if it can: its pages keep their addresses.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import threading
 from dataclasses import asdict, dataclass
@@ -121,7 +123,10 @@ async def serve(folder: Path, list_file: Path, log_file: Path | None, until_stdi
     runner = web.AppRunner(make_app(folder, log_file), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", _earlier_port(list_file)).start()
+        except OSError:  # somebody else listens there now
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
         base = f"http://127.0.0.1:{runner.addresses[0][1]}"
         part = list_file.with_name(list_file.name + ".part")
         part.write_text(url_list(folder, base), "utf-8")
@@ -130,6 +135,12 @@ async def serve(folder: Path, list_file: Path, log_file: Path | None, until_stdi
         await stop.wait()
     finally:
         await runner.cleanup()
+
+
+def _earlier_port(list_file: Path) -> int:
+    """The port of the first URL in the list of an earlier time; 0: there is none."""
+    found = re.search(r"127\.0\.0\.1:(\d+)/", list_file.read_text("utf-8")) if list_file.is_file() else None
+    return int(found[1]) if found else 0
 
 
 def _stop_at_end_of_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

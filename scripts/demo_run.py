@@ -1,0 +1,89 @@
+"""What `scripts/demo` runs once everything is installed: the command itself, then a table of what came of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "demo"
+COMMAND = str(Path(sys.executable).with_name("summarize-batch"))
+SOME_NOT_DONE = 3
+"""The exit code of a run in which a page failed: of these pages some do, and should."""
+
+
+@contextmanager
+def site(list_file: Path) -> Iterator[None]:
+    """The demo's pages on loopback, for as long as this program lives."""
+    command = [sys.executable, str(ROOT / "scripts" / "demo_site.py"), "--list", str(list_file), "--until-stdin-closes"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:  # noqa: S603
+        assert server.stdout  # noqa: S101
+        server.stdout.readline()  # it listens
+        yield
+
+
+def run(db: Path, arguments: Sequence[str]) -> int:
+    """The command, and how long it took."""
+    command = [COMMAND, *arguments, "--embedded", "--db", str(db)]
+    print("$ summarize-batch", *command[1:], flush=True)
+    started = time.monotonic()
+    code = subprocess.run(command, check=False).returncode  # noqa: S603
+    print(f"exit code {code} after {time.monotonic() - started:.0f} seconds\n", flush=True)
+    return code
+
+
+def pages(db: Path) -> list[dict[str, Any]]:
+    """All pages of the database, as `list --json` gives them."""
+    command = [COMMAND, "list", "--json", "--db", str(db)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")  # noqa: S603
+    return [json.loads(line) for line in told.stdout.splitlines()]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """State, reason, title (the path where there is none) and how the summary begins, a line a page."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("state", no_wrap=True, min_width=10)
+    table.add_column("reason", no_wrap=True, min_width=8)
+    table.add_column("title", no_wrap=True, ratio=2)
+    table.add_column("summary", no_wrap=True, ratio=3)
+    for row in rows:
+        title = row["title"] or urlsplit(row["url"]).path or row["url"]
+        table.add_row(row["state"], row["reason"] or "", title, " ".join((row["summary"] or "").split()))
+    console = Console(highlight=False, markup=False)
+    console.print(table, width=max(console.width, 100))
+
+
+def main() -> int:
+    """The demo's pages, or those of the lists and URLs that are given."""
+    FOLDER.mkdir(exist_ok=True)
+    own = sys.argv[1:]
+    db = FOLDER / ("own.db" if own else "demo.db")
+    if own:
+        code = run(db, own)
+    else:
+        with site(FOLDER / "urls.txt"):
+            code = run(db, [str(FOLDER / "urls.txt"), "--allow-private-network"])
+    if code not in (0, SOME_NOT_DONE):
+        return code
+    rows = pages(db)
+    show(rows)
+    summarized = next((row["url"] for row in rows if row["summary"]), None)
+    print(f"\nThe database: {db}\nThree things to try next:")
+    print(f"  {COMMAND} show --db {db} {summarized or rows[0]['url']}")
+    print(f"  {COMMAND} search --db {db} water")
+    print(f"  sqlite3 {db} 'SELECT title, summary FROM latest_summaries'")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
