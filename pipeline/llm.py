@@ -9,10 +9,11 @@ goes into the loading request only (repeated, it keeps other requests of the ser
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import TracebackType
@@ -29,6 +30,8 @@ from pipeline.records import Answer, Message, Reason, Request, ToolCall, ToolSpe
 
 TRIES = 4
 """Of one request, when the connection or the runner broke; the only retry layer."""
+ANSWER_SECONDS = 10.0
+"""For a server to say that it is there; one that is loading a model says so too."""
 LOAD_SECONDS = 600.0
 """A model of 40 GB is read from a slow disk in minutes."""
 
@@ -112,7 +115,8 @@ class ModelClient:
             shown = await self._client.post("/api/show", {"model": self.model})
             tags = await self._client.get("/api/tags")
         except Exception as error:
-            raise self._translated(error) from error
+            fault = self._translated(error)
+            raise PageWaits(Reason.LLM_DOWN, fault.detail) if isinstance(fault, _Broken) else fault from error
         info = shown.get("model_info") or {}
         trained = info.get(f"{info.get('general.architecture')}.context_length") or 0
         wanted = self.model if ":" in self.model else f"{self.model}:latest"
@@ -193,6 +197,16 @@ class ModelClient:
                 f"what answers at {self.host} does not speak Ollama's protocol: {type(error).__name__}"
             )
         return error
+
+
+async def first_that_answers(hosts: Sequence[str], seconds: float = ANSWER_SECONDS) -> str:
+    """The first of the servers that says anything at all; the first of them when none does, or there is no other."""
+    for host in hosts if len(hosts) > 1 else ():
+        async with httpx.AsyncClient(timeout=seconds, trust_env=not is_local(host)) as client:
+            with contextlib.suppress(httpx.TransportError):
+                await client.get(f"{host}/api/version")
+                return host
+    return hosts[0]
 
 
 def is_local(host: str) -> bool:
