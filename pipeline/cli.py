@@ -19,8 +19,11 @@ from click_default_group import DefaultGroup
 from pipeline import settings as files
 from pipeline.console import Console, json_line, print_table
 from pipeline.errors import RunLost
+from pipeline.languages import SOURCE
+from pipeline.prompts import STYLES
 from pipeline.records import State
 from pipeline.settings import Settings
+from pipeline.toolloop import Policy
 
 PREFIX = "SUMMARIZE_BATCH_"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +75,20 @@ class Server(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class ModelOption(click.ParamType[tuple[str, object]]):
+    """`top_k=20`."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, object]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return files.model_option(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 def option(*names: str, **attributes: Any) -> Decorator:
     """An option with its environment variable; its key in the TOML files is its name."""
     long = next(name for name in names if name.startswith("--")).split("/")[0]
@@ -109,7 +126,23 @@ MODEL_OPTIONS = together(
     ),
     option("--num-ctx", type=click.IntRange(512), help="Tokens of context. [default: what the model holds, to 4096]"),
     option("--timeout", type=Duration(), default="10m", help="For one answer of the model."),
+    option("--model-wait", type=Duration(), default="30s", help="Wait so long for a server that does not answer."),
+    option("--keep-alive", default="10m", help="How long the server keeps the model after the last request."),
+    option("--option", type=ModelOption(), multiple=True, help="An option of Ollama's, as top_k=20."),
+    option("--parallel", type=click.IntRange(1, 64), default=1, help="Requests to the model at a time."),
+    option(
+        "--tool-calls",
+        type=click.Choice([policy.value for policy in Policy]),
+        default=Policy.AUTO.value,
+        help="Whether the model is asked to call the tool that reads the page.",
+    ),
+)
+WRITING_OPTIONS = together(
     option("--words", type=click.IntRange(20, 1_000), default=100, help="Words of a summary, at most."),
+    option("--language", default=SOURCE, help="Language of the summaries: en, ko, ... or that of the page."),
+    option("--style", type=click.Choice(STYLES), default=STYLES[0], help="The shape of a summary."),
+    option("--prompts", type=click.Path(file_okay=False, path_type=Path), help="A folder with prompts of your own."),
+    option("--allow-partial", is_flag=True, help="Store a summary though parts of the page could not be read."),
 )
 NETWORK_OPTIONS = together(
     option("--workers", type=click.IntRange(1, 500), default=16, help="Pages worked on at a time."),
@@ -144,6 +177,7 @@ def command(context: click.Context) -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @DB
 @MODEL_OPTIONS
+@WRITING_OPTIONS
 @NETWORK_OPTIONS
 @RUN_OPTIONS
 def run_command(sources: tuple[str, ...], **options: Any) -> int:

@@ -12,10 +12,10 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -24,13 +24,19 @@ import ollama
 import pydantic
 import tenacity
 
-from pipeline.errors import ModelUnusable, PageFailed, PageNotDone, PageWaits, TooLong
+from pipeline import tokens
+from pipeline.errors import ModelUnusable, NoTools, PageFailed, PageNotDone, PageWaits, TooLong
 from pipeline.records import Answer, Message, Reason, Request, ToolCall, ToolSpec
 
 TRIES = 4
 """Of one request, when the connection or the runner broke; the only retry layer."""
 LOAD_SECONDS = 600.0
 """A model of 40 GB is read from a slow disk in minutes."""
+SAMPLING: dict[str, object] = {"temperature": 0.0, "repeat_penalty": 1.1}
+"""What is sent unless `--option` says otherwise. Without the penalty a small model repeats a sentence to the end of its
+room (SmolLM2 135M: on 4 of 11 pages of the demo)."""
+AGAIN: dict[str, object] = {"temperature": 0.6, "repeat_penalty": 1.2, "seed": 1}
+"""What a second try has instead: at temperature 0 another seed gives the same answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class Model:
     """Whether its template knows tools; a guess of the server's."""
     trained_context: int
     """In tokens; above it `num_ctx` is cut down in silence."""
+    loaded_context: int = 0
+    """With which it is loaded now; 0: it is not. Asking for another one loads it anew."""
 
 
 class _Broken(PageNotDone):
@@ -67,6 +75,37 @@ class _Client(ollama.AsyncClient):
         return value
 
 
+class _Circuit:
+    """Whether a server is worth asking: after a few failures in a row one request in a while finds out."""
+
+    FAILURES = 3
+    SECONDS = 30.0
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._next_try = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._failures >= self.FAILURES
+
+    def may_try(self) -> bool:
+        if not self.is_open:
+            return True
+        if self._clock() < self._next_try:
+            return False
+        self._next_try = self._clock() + self.SECONDS
+        return True
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._next_try = self._clock() + self.SECONDS
+
+    def worked(self) -> None:
+        self._failures = 0
+
+
 class ModelClient:
     """One model on one server, for one run. Use it with `async with`, within one event loop."""
 
@@ -75,16 +114,19 @@ class ModelClient:
         host: str,
         model: str,
         timeout: float,
-        slots: int = 1,
-        temperature: float = 0.0,
+        options: Mapping[str, object] = MappingProxyType({}),
         sleep: Callable[[float], Any] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host = host
         self.model = model
         self.num_ctx = 0
         self._timeout = timeout
-        self.sampling: dict[str, object] = {"temperature": temperature}
-        self._slots = asyncio.Semaphore(slots)
+        self.sampling: dict[str, object] = {**SAMPLING, **options}
+        self.counted: Callable[[Mapping[str, int], int], None] = lambda units, real: None
+        """Is told of each prompt: its `tokens.units`, and the tokens that the server says it has."""
+        self._keep_alive: str | None = None
+        self._circuit = _Circuit(clock)
         self._sleep = sleep
         self._client = _Client(
             host,
@@ -111,22 +153,25 @@ class ModelClient:
         try:
             shown = await self._client.post("/api/show", {"model": self.model})
             tags = await self._client.get("/api/tags")
+            loaded = await self._client.get("/api/ps")
         except Exception as error:
             raise self._translated(error) from error
         info = shown.get("model_info") or {}
         trained = info.get(f"{info.get('general.architecture')}.context_length") or 0
         wanted = self.model if ":" in self.model else f"{self.model}:latest"
         digests = {entry.get("name"): entry.get("digest") for entry in tags.get("models") or []}
+        contexts = {entry.get("name"): entry.get("context_length") for entry in loaded.get("models") or []}
         return Model(
             self.model,
             str(digests.get(wanted) or ""),
             "tools" in (shown.get("capabilities") or []),
             int(trained),
+            int(contexts.get(wanted) or 0),
         )
 
     async def load(self, num_ctx: int, keep_alive: str | None = None) -> None:
         """Loads the model with the context of this run: the one request that may say `keep_alive`."""
-        self.num_ctx = num_ctx
+        self.num_ctx, self._keep_alive = num_ctx, keep_alive
         body: dict[str, object] = {"model": self.model, "messages": [], "stream": False, "options": self._options()}
         if keep_alive is not None:
             body["keep_alive"] = keep_alive
@@ -144,16 +189,45 @@ class ModelClient:
             "stream": False,
             "truncate": False,
             "think": False,
-            "options": self._options(num_predict=max(1, request.num_predict), seed=request.seed),
+            "options": self._options(
+                num_predict=max(1, request.num_predict), **(AGAIN if request.again else {"seed": 0})
+            ),
         }
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
         if request.schema is not None:
             body["format"] = request.schema
-        async with self._slots:
-            started = time.monotonic()
+        units = tokens.units(_shown(body))
+        started = time.monotonic()
+        reply = await self._unless_down(body, units)
+        answer = _answer(reply, self.num_ctx, time.monotonic() - started)
+        if answer.prompt_tokens < (least := tokens.least(units)):
+            what = (
+                f"the server counts {answer.prompt_tokens} tokens where there are {least} at least: it cut the prompt"
+            )
+            raise PageFailed(Reason.LLM_CONTEXT, what)
+        self.counted(units, answer.prompt_tokens)
+        return answer
+
+    async def _unless_down(self, body: dict[str, object], units: Mapping[str, int]) -> dict[str, Any]:
+        """The reply to one request; while the server is down most are not even sent."""
+        if not self._circuit.may_try():
+            raise PageWaits(Reason.LLM_DOWN, f"Ollama at {self.host} did not answer just now")
+        try:
+            if self._circuit.is_open:
+                # It may have been started anew: the model is loaded with our options first, as at the beginning.
+                await self.load(self.num_ctx, self._keep_alive)
             reply = await self._posted(body, self._timeout)
-            return _answer(reply, self.num_ctx, time.monotonic() - started)
+        except PageWaits as waits:
+            if waits.reason is Reason.LLM_DOWN:
+                self._circuit.failed()
+            raise
+        except TooLong as refused:
+            if refused.prompt_tokens:
+                self.counted(units, refused.prompt_tokens)
+            raise
+        self._circuit.worked()
+        return reply
 
     def _options(self, **own: object) -> dict[str, object]:
         return {**self.sampling, "num_ctx": self.num_ctx, **own}
@@ -218,6 +292,8 @@ def _meaning(status: int, text: str, model: str) -> Exception:  # noqa: PLR0911 
         return ModelUnusable(f"no memory for model {model}: {text[:200]}")
     if status == 500 and "error parsing tool call" in text:
         return PageFailed(Reason.LLM_ERROR, text[:300])
+    if status == 400 and "does not support tools" in text:
+        return NoTools(text[:200])
     if status in (-1, 500):
         return _Broken(Reason.LLM_ERROR, text[:300])
     return ModelUnusable(f"the server refuses model {model} ({status}): {text[:200] or 'it says nothing more'}")
@@ -252,6 +328,16 @@ def _answer(reply: dict[str, Any], num_ctx: int, seconds: float) -> Answer:
     if not text and not calls:
         raise PageFailed(Reason.LLM_EMPTY, "neither text nor a call")
     return Answer(text, calls, prompt, output, seconds)
+
+
+def _shown(body: Mapping[str, Any]) -> str:
+    """All text of a request that reaches the prompt."""
+    parts = [str(message["content"]) for message in body["messages"]]
+    parts += [
+        json.dumps(message["tool_calls"], ensure_ascii=False) for message in body["messages"] if "tool_calls" in message
+    ]
+    parts += [json.dumps(tool, ensure_ascii=False) for tool in body.get("tools", ())]
+    return "\n".join(parts)
 
 
 def _call(call: dict[str, Any]) -> ToolCall:

@@ -6,6 +6,7 @@ A flag wins over `SUMMARIZE_BATCH_<OPTION>`, that over `summarize-batch.toml` in
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from pipeline.errors import UsageError
 
 PROJECT_FILE = "summarize-batch.toml"
 DEFAULT_HOST = "http://127.0.0.1:11434"
+OWNED_OPTIONS = frozenset({"num_ctx", "num_predict", "seed", "shift"})
+"""Options of Ollama that are not the user's: on them hangs that nothing is cut."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -35,7 +38,20 @@ class Settings:
     """`None`: chosen from what the model can hold."""
     timeout: timedelta
     """For one answer of the model, waiting for its turn included."""
+    model_wait: timedelta
+    """For a server that does not answer, once everything is fetched."""
+    keep_alive: str
+    option: tuple[tuple[str, object], ...]
+    """Options of Ollama's, for every request."""
+    parallel: int
+    """Requests to the model at once."""
+    tool_calls: str
+    """A `toolloop.Policy`."""
     words: int
+    language: str
+    style: str
+    prompts: Path | None
+    allow_partial: bool
     workers: int
     delay: float
     """Seconds between two requests to one host."""
@@ -59,6 +75,19 @@ def duration(text: str) -> timedelta:
     if not match:
         raise ValueError(f"{text!r} is no duration: write 90s, 15m, 12h or 2d")
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def model_option(text: str) -> tuple[str, object]:
+    """`top_k=20` as a name and a value of JSON. Raises `ValueError` for what is neither, or is not the user's."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-z_]+", name):
+        raise ValueError(f"{text!r} is no option: write it as top_k=20")
+    if name in OWNED_OPTIONS:
+        raise ValueError(f"{name} is not to be set so: summarize-batch sets it itself")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def server_url(text: str) -> str:

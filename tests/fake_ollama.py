@@ -62,6 +62,7 @@ class FakeOllama:
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_get("/api/tags", self._tags)
+        app.router.add_get("/api/ps", self._ps)
         app.router.add_post("/api/show", self._show)
         app.router.add_post("/api/chat", self._chat)
         return app
@@ -69,6 +70,10 @@ class FakeOllama:
     async def _tags(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)
         return web.json_response({"models": [{"name": MODEL, "model": MODEL, "digest": DIGEST}]})
+
+    async def _ps(self, request: web.Request) -> web.Response:
+        self.paths.append(request.path)
+        return web.json_response({"models": []})
 
     async def _show(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)

@@ -1,0 +1,50 @@
+"""Places at the model."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pipeline.slots import Slots
+
+
+def test_no_more_jobs_are_at_work_than_there_are_places_and_older_pages_come_first() -> None:
+    async def main() -> list[int]:
+        slots = Slots(2)
+        began: list[int] = []
+        gates = {age: asyncio.Event() for age in range(6)}
+
+        async def job(age: int) -> None:
+            async with slots.place(age):
+                began.append(age)
+                await gates[age].wait()
+
+        async with asyncio.TaskGroup() as group:
+            for age in (4, 5, 3, 2, 1, 0):
+                group.create_task(job(age))
+                await asyncio.sleep(0)
+            assert began == [4, 5]
+            for age in (4, 5, 0, 1, 2, 3):
+                gates[age].set()
+        return began
+
+    assert asyncio.run(main()) == [4, 5, 0, 1, 2, 3]
+
+
+def test_a_place_that_is_given_up_while_waiting_is_not_lost() -> None:
+    async def main() -> bool:
+        slots = Slots(1)
+
+        async def wait() -> None:
+            async with slots.place(1):
+                pass
+
+        async with slots.place(0):
+            waiting = asyncio.create_task(wait())
+            await asyncio.sleep(0)
+        # Its turn has come, and in the same moment it is cancelled.
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        async with asyncio.timeout(1), slots.place(0):
+            return True
+
+    assert asyncio.run(main())
