@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +30,7 @@ from pipeline.tokens import budget
 
 MAX_KEY_POINTS = 5
 MAX_POINT_CHARACTERS = 160
+CHARACTERS_A_WORD = 8
 SPOKEN_CHARACTERS = 200
 MAX_RECUTS = 6
 """How often one page is cut smaller because the server refuses a part; each time by a tenth at least."""
@@ -125,7 +126,7 @@ class _Written(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="ignore")
 
     summary: str = pydantic.Field(min_length=1)
-    key_points: list[str]
+    key_points: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,23 +169,21 @@ def recipe(
     return Recipe(model, model_digest, num_ctx, options, texts, digest(name))
 
 
-def schema(style: Style) -> dict[str, object]:
-    """The JSON schema of the last answer. Its strings and lists are bounded, or a small model never ends them."""
+def schema(words: int, points: int = MAX_KEY_POINTS) -> dict[str, object]:
+    """The JSON schema of an answer. Its strings and lists are bounded, or a small model never ends them."""
     point = {"type": "string", "minLength": 1, "maxLength": MAX_POINT_CHARACTERS}
-    return {
-        "type": "object",
-        "properties": {
-            "summary": {"type": "string", "minLength": 1, "maxLength": style.words * 8},
-            "key_points": {"type": "array", "items": point, "minItems": 1, "maxItems": MAX_KEY_POINTS},
-        },
-        "required": ["summary", "key_points"],
-        "additionalProperties": False,
+    properties: dict[str, object] = {
+        "summary": {"type": "string", "minLength": 1, "maxLength": words * CHARACTERS_A_WORD},
+        "key_points": {"type": "array", "items": point, "minItems": 1, "maxItems": points},
     }
+    if not points:
+        del properties["key_points"]
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def is_short(text: str, style: Style) -> bool:
     """Whether a text is no longer than the summary that is asked for: then it is its own summary."""
-    return len(text.split()) <= style.words and len(text) <= style.words * 8
+    return len(text.split()) <= style.words and len(text) <= style.words * CHARACTERS_A_WORD
 
 
 def verbatim(text: str) -> Final:
@@ -352,7 +351,12 @@ async def _partial(shown: _Shown, kit: Kit, *, of_parts: bool) -> Partial:
     def read(answer: str) -> str:
         return kit.accept(answer, shown.text)
 
-    outcome = await _run(_job(shown, kit, kit.room(kit.partial_words) + 50, read, read), kit, of_parts)
+    def read_again(answer: str) -> str:
+        return _by_schema_or_plain(answer, shown.text, kit, kit.partial_words, 0).summary
+
+    room = kit.room(kit.partial_words) + 50
+    job = _job(shown, kit, room, read, read_again)
+    outcome = await _run(replace(job, schema_again=schema(kit.partial_words, 0)), kit, of_parts)
     return Partial(
         outcome.value,
         outcome.tool_calls,
@@ -371,14 +375,14 @@ async def _final(what: str, text: str, kit: Kit, *, of_parts: bool) -> Final:
     task = kit.prompts.filled("final", what=what, words=style.words, language=named, shape=shape)
 
     def read(answer: str) -> _Read:
-        return _by_schema(answer, text, kit)
+        return _by_schema(answer, text, kit, style.words, 1)
 
     def read_again(answer: str) -> _Read:
-        return _by_schema_or_plain(answer, text, kit)
+        return _by_schema_or_plain(answer, text, kit, style.words, 1)
 
-    room = kit.room(style.words, MAX_KEY_POINTS)
-    job = _job(_Shown(1, "the text", text, task), kit, room, read, read_again, schema(style))
-    outcome = await _run(job, kit, of_parts)
+    job = _job(_Shown(1, "the text", text, task), kit, kit.room(style.words, MAX_KEY_POINTS), read, read_again)
+    asked = schema(style.words)
+    outcome = await _run(replace(job, schema=asked, schema_again=asked), kit, of_parts)
     return Final(
         outcome.value.summary,
         outcome.value.key_points,
@@ -407,7 +411,6 @@ def _job(
     room: int,
     read: Callable[[str], T],
     read_again: Callable[[str], T],
-    answer_schema: dict[str, object] | None = None,
 ) -> toolloop.Job[T]:
     return toolloop.Job(
         system=kit.prompts.filled("system"),
@@ -422,25 +425,26 @@ def _job(
         num_predict=room,
         # Twice the room for a second try, if what the text leaves allows for it.
         more=min(room * 2, room + max(0, kit.limit - kit.measure(shown.text))),
-        schema=answer_schema,
     )
 
 
-def _by_schema(answer: str, source: str, kit: Kit) -> _Read:
-    """The answer as it was asked for. Raises `PageFailed` (`output_rejected`)."""
+def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _Read:
+    """The answer as it was asked for, with so many key points at least. Raises `PageFailed` (`output_rejected`)."""
     try:
         written = _Written.model_validate_json(answer)
     except pydantic.ValidationError as error:
         raise PageFailed(Reason.OUTPUT_REJECTED, f"not the JSON asked for: {error.error_count()} faults") from error
-    summary = kit.accept(_ended(written.summary, kit.style.words * 8), source)
-    points = (_kept(_ended(point, MAX_POINT_CHARACTERS), source, kit) for point in written.key_points)
-    return _Read(summary, tuple(dict.fromkeys(point for point in points if point))[:MAX_KEY_POINTS])
+    if len(written.key_points) < points:
+        raise PageFailed(Reason.OUTPUT_REJECTED, "not the JSON asked for: no key points")
+    summary = kit.accept(_ended(written.summary, words * CHARACTERS_A_WORD), source)
+    kept = (_kept(_ended(point, MAX_POINT_CHARACTERS), source, kit) for point in written.key_points)
+    return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])
 
 
-def _by_schema_or_plain(answer: str, source: str, kit: Kit) -> _Read:
+def _by_schema_or_plain(answer: str, source: str, kit: Kit, words: int, points: int) -> _Read:
     """The same, or else the answer's text as the summary: models of servers that heed no schema write it plain."""
     if answer.lstrip().startswith(("{", "[")):
-        return _by_schema(answer, source, kit)
+        return _by_schema(answer, source, kit, words, points)
     return _Read(kit.accept(answer, source), (), ("plain_text",))
 
 

@@ -113,6 +113,8 @@ class Job(Generic[T]):
     more: int
     """`num_predict` of the second try: what there is room for."""
     schema: dict[str, object] | None = None
+    schema_again: dict[str, object] | None = None
+    """That of the second try: with a bound on its strings the answer has an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
-    answer = await chat(replace(request, num_predict=job.more, again=True))
+    answer = await chat(replace(request, num_predict=job.more, schema=job.schema_again, again=True))
     return job.read_again(answer.text), answer
 
 
