@@ -75,6 +75,15 @@ class Server(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class Parallel(click.ParamType[int | None]):
+    """A number, or `auto`: `None`."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value == "auto" else click.IntRange(1, 64).convert(value, param, ctx)
+
+
 class ModelOption(click.ParamType[tuple[str, object]]):
     """`top_k=20`."""
 
@@ -129,7 +138,7 @@ MODEL_OPTIONS = together(
     option("--model-wait", type=Duration(), default="30s", help="Wait so long for a server that does not answer."),
     option("--keep-alive", default="10m", help="How long the server keeps the model after the last request."),
     option("--option", type=ModelOption(), multiple=True, help="An option of Ollama's, as top_k=20."),
-    option("--parallel", type=click.IntRange(1, 64), default=1, help="Requests to the model at a time."),
+    option("--parallel", type=Parallel(), default="auto", help="Requests to the model at a time, or `auto`."),
     option(
         "--tool-calls",
         type=click.Choice([policy.value for policy in Policy]),

@@ -12,7 +12,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import MappingProxyType, TracebackType
@@ -32,6 +33,9 @@ TRIES = 4
 """Of one request, when the connection or the runner broke; the only retry layer."""
 LOAD_SECONDS = 600.0
 """A model of 40 GB is read from a slow disk in minutes."""
+MOST_SLOTS = 4
+"""Requests of the burst that finds the slots out; more than a home server has."""
+BURST_TOKENS = 24
 SAMPLING: dict[str, object] = {"temperature": 0.0, "repeat_penalty": 1.1}
 """What is sent unless `--option` says otherwise. Without the penalty a small model repeats a sentence to the end of its
 room (SmolLM2 135M: on 4 of 11 pages of the demo)."""
@@ -145,17 +149,18 @@ class ModelClient:
     ) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
 
+    async def version(self) -> str:
+        """The server's version; empty if it tells none. Raises as `describe` does."""
+        return str((await self._told("/api/version")).get("version") or "")
+
     async def describe(self) -> Model:
         """What the server says of the model.
 
         Raises `ModelUnusable` when the server does not have it, `PageWaits` when nothing answers.
         """
-        try:
-            shown = await self._client.post("/api/show", {"model": self.model})
-            tags = await self._client.get("/api/tags")
-            loaded = await self._client.get("/api/ps")
-        except Exception as error:
-            raise self._translated(error) from error
+        shown = await self._told("/api/show", {"model": self.model})
+        tags = await self._told("/api/tags")
+        loaded = await self._told("/api/ps")
         info = shown.get("model_info") or {}
         trained = info.get(f"{info.get('general.architecture')}.context_length") or 0
         wanted = self.model if ":" in self.model else f"{self.model}:latest"
@@ -169,13 +174,53 @@ class ModelClient:
             int(contexts.get(wanted) or 0),
         )
 
+    async def _told(self, path: str, body: dict[str, object] | None = None) -> dict[str, Any]:
+        try:
+            return await (self._client.get(path) if body is None else self._client.post(path, body))
+        except Exception as error:
+            meaning = self._translated(error)
+            # Here it is no page that waits, and nobody tries again at once: the server is down for now.
+            raise PageWaits(meaning.reason, meaning.detail) if isinstance(meaning, _Broken) else meaning from error
+
     async def load(self, num_ctx: int, keep_alive: str | None = None) -> None:
-        """Loads the model with the context of this run: the one request that may say `keep_alive`."""
+        """Loads the model with the context of this run: the one request that may say `keep_alive`.
+
+        Raises `PageWaits` when the server is down, `ModelUnusable`.
+        """
         self.num_ctx, self._keep_alive = num_ctx, keep_alive
-        body: dict[str, object] = {"model": self.model, "messages": [], "stream": False, "options": self._options()}
-        if keep_alive is not None:
-            body["keep_alive"] = keep_alive
+        async with self._watched():
+            await self._load()
+
+    async def _load(self) -> None:
+        options = self._options()
+        body: dict[str, object] = {"model": self.model, "messages": [], "stream": False, "options": options}
+        if self._keep_alive is not None:
+            body["keep_alive"] = self._keep_alive
         await self._posted(body, LOAD_SECONDS)
+
+    async def slots(self) -> int:
+        """How many requests the server computes at once, up to `MOST_SLOTS`: found out by a burst of equal ones.
+
+        No API tells the number. 1 when in doubt, also when the server has a fault.
+        """
+        body: dict[str, object] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": "Write the numbers from 1 to 100."}],
+            "stream": False,
+            "truncate": False,
+            "think": False,
+            "options": self._options(num_predict=BURST_TOKENS, seed=0),
+        }
+
+        async def asked() -> dict[str, Any]:
+            try:
+                return await self._posted(body, self._timeout)
+            except (PageNotDone, ModelUnusable):
+                return {}
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(asked()) for _ in range(MOST_SLOTS)]
+        return slots_of([task.result() for task in tasks])
 
     async def chat(self, request: Request) -> Answer:
         """One request, one answer that counts.
@@ -199,7 +244,16 @@ class ModelClient:
             body["format"] = request.schema
         units = tokens.units(_shown(body))
         started = time.monotonic()
-        reply = await self._unless_down(body, units)
+        async with self._watched():
+            if self._circuit.is_open:
+                # It may have been started anew: the model is loaded with our options first, as at the beginning.
+                await self._load()
+            try:
+                reply = await self._posted(body, self._timeout)
+            except TooLong as refused:
+                if refused.prompt_tokens:
+                    self.counted(units, refused.prompt_tokens)
+                raise
         answer = _answer(reply, self.num_ctx, time.monotonic() - started)
         if answer.prompt_tokens < (least := tokens.least(units)):
             what = (
@@ -209,25 +263,18 @@ class ModelClient:
         self.counted(units, answer.prompt_tokens)
         return answer
 
-    async def _unless_down(self, body: dict[str, object], units: Mapping[str, int]) -> dict[str, Any]:
-        """The reply to one request; while the server is down most are not even sent."""
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Around a request: while the server is down most are not even sent."""
         if not self._circuit.may_try():
             raise PageWaits(Reason.LLM_DOWN, f"Ollama at {self.host} did not answer just now")
         try:
-            if self._circuit.is_open:
-                # It may have been started anew: the model is loaded with our options first, as at the beginning.
-                await self.load(self.num_ctx, self._keep_alive)
-            reply = await self._posted(body, self._timeout)
+            yield
         except PageWaits as waits:
             if waits.reason is Reason.LLM_DOWN:
                 self._circuit.failed()
             raise
-        except TooLong as refused:
-            if refused.prompt_tokens:
-                self.counted(units, refused.prompt_tokens)
-            raise
         self._circuit.worked()
-        return reply
 
     def _options(self, **own: object) -> dict[str, object]:
         return {**self.sampling, "num_ctx": self.num_ctx, **own}
@@ -267,6 +314,21 @@ class ModelClient:
                 f"what answers at {self.host} does not speak Ollama's protocol: {type(error).__name__}"
             )
         return error
+
+
+def slots_of(replies: Sequence[Mapping[str, Any]]) -> int:
+    """How many of equal requests that were sent at once did not wait for another one's end.
+
+    `total_duration` counts from the arrival, so what is not spent on loading, reading and writing was spent waiting
+    (server 0.33 with one slot: 3, 338, 645, 948 ms; with two: 2, 46, 704, 1392).
+    """
+    parts = ("load_duration", "prompt_eval_duration", "eval_duration")
+    try:
+        work = [sum(int(reply[part]) for part in parts) for reply in replies]
+        waits = [int(reply["total_duration"]) - spent for reply, spent in zip(replies, work, strict=True)]
+    except (KeyError, TypeError, ValueError):
+        return 1
+    return max(1, sum(wait < min(work) / 2 for wait in waits if min(work) > 0))
 
 
 def is_local(host: str) -> bool:

@@ -243,3 +243,20 @@ SELECT url, title, summary, key_points FROM latest_summaries
 KNOWN = """
 SELECT state, fetched_at, not_before FROM pages WHERE key = ?
 """
+
+ABILITY = """
+SELECT
+    recipes.model,
+    count(*) AS answers,
+    sum(tool_calls > 0 AND tool_errors = 0) AS right_at_once,
+    sum(tool_errors > 0 AND NOT primed) AS after_an_error,
+    sum(primed) AS primed
+FROM chunk_summaries JOIN recipes ON recipes.hash = chunk_summaries.recipe
+GROUP BY recipes.model ORDER BY recipes.model
+"""
+
+ALL_RATIOS = """
+SELECT coalesce((SELECT recipes.model FROM recipes WHERE recipes.digest = ratios.model), ratios.model) AS model,
+    kind, prompts, highest
+FROM ratios ORDER BY model, kind
+"""

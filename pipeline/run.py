@@ -23,7 +23,7 @@ from pipeline.frontier import Frontier
 from pipeline.inflight import InFlight
 from pipeline.llm import Model, ModelClient
 from pipeline.page import Steps, process
-from pipeline.records import Added, Answer, Event, Line, Reason, Request, Task
+from pipeline.records import Added, Event, Line, Reason, Task
 from pipeline.settings import Settings
 from pipeline.slots import Slots
 from pipeline.store import Store, lock, now
@@ -197,15 +197,13 @@ class Night:
     async def _summarizer(self, client: ModelClient) -> Summarizer:
         """The model's side. Raises `ModelUnusable`; when nothing answers, pages are fetched and wait."""
         settings = self._settings
-        chat: toolloop.Chat = client.chat
+        is_down: PageWaits | None = None
         try:
             model = await client.describe()
-            await client.load(self._num_ctx(model), settings.keep_alive)
         except PageWaits as waits:
             self._console.warn(f"{waits.detail} Pages are fetched and wait for it.")
-            model = Model(client.model, "", tools=False, trained_context=0)
-            client.num_ctx = self._num_ctx(model)
-            chat = _unreachable(waits)
+            model, is_down = Model(client.model, "", tools=False, trained_context=0), waits
+        client.num_ctx = self._num_ctx(model)
         name = model.digest or model.name
         vocabulary = Vocabulary(name, tokens.Ratios(await self._stored(self._store.ratios, name)))
         client.counted = vocabulary.counted
@@ -214,13 +212,21 @@ class Night:
         recipe = summarize.recipe(model.name, model.digest, client.num_ctx, style, texts, client.sampling)
         await self._stored(self._store.add_recipe, recipe)
         failures = await self._stored(self._store.failures_to_call, recipe.hash, toolloop.TRUSTED_FAILURES)
+
+        async def open_up() -> int:
+            if is_down:
+                raise PageWaits(is_down.reason, is_down.detail)
+            await client.load(client.num_ctx, settings.keep_alive)
+            # The embedded model computes one request at a time.
+            return settings.parallel or (1 if settings.embedded else await client.slots())
+
         summarizer = Summarizer(
             recipe=recipe,
             style=style,
             prompts=texts,
-            chat=chat,
+            chat=client.chat,
             ability=toolloop.Ability(toolloop.Policy(settings.tool_calls), model.tools, failures),
-            slots=Slots(settings.parallel),
+            slots=Slots(open_up),
             secret=await self._stored(self._store.secret),
             num_ctx=client.num_ctx,
             vocabulary=vocabulary,
@@ -317,13 +323,6 @@ async def _nothing(*_: str) -> None:
 def _accepted(written: str, source: str, language: str) -> str:
     """What of an answer is kept."""
     return written.strip()
-
-
-def _unreachable(waits: PageWaits) -> toolloop.Chat:
-    async def chat(request: Request) -> Answer:
-        raise PageWaits(waits.reason, waits.detail)
-
-    return chat
 
 
 def _lost(error: BaseException) -> RunLost | None:

@@ -43,8 +43,8 @@ class Settings:
     keep_alive: str
     option: tuple[tuple[str, object], ...]
     """Options of Ollama's, for every request."""
-    parallel: int
-    """Requests to the model at once."""
+    parallel: int | None
+    """Requests to the model at once; `None`: as many as it has slots."""
     tool_calls: str
     """A `toolloop.Policy`."""
     words: int

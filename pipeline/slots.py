@@ -1,28 +1,39 @@
 """Places at the model: so many jobs at once, the oldest page first.
 
 A place is held for a whole tool loop, so that its second request finds the first one's prompt in the server's cache.
+How many places there are is found out when the first one is wanted: a night that needs no model does not load it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 
 
 class Slots:
-    """`number` places; who waits is served by age (lower first), then in the order of coming."""
+    """As many places as `open_up` says; who waits is served by age (lower first), then in the order of coming.
 
-    def __init__(self, number: int) -> None:
-        self._free = number
+    `open_up` is awaited once; if it raises, for each who wants a place, until it has worked.
+    """
+
+    def __init__(self, open_up: Callable[[], Awaitable[int]]) -> None:
+        self._open_up = open_up
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        self._free = 0
         self._order = count()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
 
     @asynccontextmanager
     async def place(self, age: int) -> AsyncIterator[None]:
-        """Holds one place."""
+        """Holds one place. Raises what `open_up` raises."""
+        async with self._opening:
+            if not self._is_open:
+                self._free = await self._open_up()
+                self._is_open = True
         await self._take(age)
         try:
             yield
