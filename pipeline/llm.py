@@ -9,6 +9,7 @@ goes into the loading request only (repeated, it keeps other requests of the ser
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -31,6 +32,8 @@ from pipeline.records import Answer, Message, Reason, Request, ToolCall, ToolSpe
 
 TRIES = 4
 """Of one request, when the connection or the runner broke; the only retry layer."""
+ANSWER_SECONDS = 10.0
+"""For a server to say that it is there; one that is loading a model says so too."""
 LOAD_SECONDS = 600.0
 """A model of 40 GB is read from a slow disk in minutes."""
 MOST_SLOTS = 4
@@ -329,6 +332,16 @@ def slots_of(replies: Sequence[Mapping[str, Any]]) -> int:
     except (KeyError, TypeError, ValueError):
         return 1
     return max(1, sum(wait < min(work) / 2 for wait in waits if min(work) > 0))
+
+
+async def first_that_answers(hosts: Sequence[str], seconds: float = ANSWER_SECONDS) -> str:
+    """The first of the servers that says anything at all; the first of them when none does, or there is no other."""
+    for host in hosts if len(hosts) > 1 else ():
+        async with httpx.AsyncClient(timeout=seconds, trust_env=not is_local(host)) as client:
+            with contextlib.suppress(httpx.TransportError):
+                await client.get(f"{host}/api/version")
+                return host
+    return hosts[0]
 
 
 def is_local(host: str) -> bool:

@@ -208,9 +208,13 @@ WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
 )
 """
 
+SETTLED_AFTER = """
+SELECT id, page_id FROM items WHERE run_id = ? AND ended_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?
+"""
+
 RESULT = """
 SELECT
-    pages.url, pages.state, pages.reason, pages.detail, pages.title, pages.site, pages.final_url,
+    pages.url, pages.state, pages.reason, pages.detail, items.outcome, pages.title, pages.site, pages.final_url,
     pages.fetched_at, summaries.summary, summaries.key_points, summaries.language, summaries.method,
     summaries.coverage, summaries.flags, recipes.model, summaries.created_at AS summarized_at
 FROM pages
@@ -218,6 +222,7 @@ LEFT JOIN summaries ON summaries.id = (
     SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
 )
 LEFT JOIN recipes ON recipes.hash = summaries.recipe
+LEFT JOIN items ON items.run_id = ? AND items.page_id = pages.id
 WHERE pages.id = ?
 """
 
@@ -228,12 +233,18 @@ FROM pages
 LEFT JOIN summaries ON summaries.id = (
     SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
 )
-WHERE :state IS NULL OR pages.state = :state
+WHERE :states = '[]' OR pages.state IN (SELECT value FROM json_each(:states))
 ORDER BY pages.id
 """
 
 FIND_PAGE = """
-SELECT id FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
+SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
+FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
+"""
+
+REDIRECTED = """
+SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, final_url
+FROM pages WHERE final_url <> url ORDER BY id
 """
 
 SEARCH = """

@@ -21,7 +21,7 @@ from pipeline.extract import Extractor
 from pipeline.fetch import Fetcher
 from pipeline.frontier import Frontier
 from pipeline.inflight import InFlight
-from pipeline.llm import Model, ModelClient
+from pipeline.llm import Model, ModelClient, first_that_answers
 from pipeline.page import Steps, process
 from pipeline.records import Added, Event, Line, Reason, Task
 from pipeline.settings import Settings
@@ -77,6 +77,8 @@ class Night:
             try:
                 await self._stored(self._add, sources)
                 await self._stored(self._store.settle, settings.max_age, settings.force)
+                if self._console.tells_pages:
+                    await self._tell_settled()
                 if await self._stored(self._store.to_do):
                     await self._work()
             except BaseException as error:
@@ -95,14 +97,23 @@ class Night:
         while not self._signal and (batch := tuple(islice(found, LINES_A_TRANSACTION))):
             self._store.apply(Added(batch))
 
+    async def _tell_settled(self) -> None:
+        """The pages that are done before any work: lines that are no URL, fresh pages, those not to be asked yet."""
+        last = 0
+        while pages := await self._stored(self._store.settled_after, last, LINES_A_TRANSACTION):
+            for _, row in pages:
+                self._console.page(row)
+            last = pages[-1][0]
+
     async def _work(self) -> None:
         """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
         settings = self._settings
         async with AsyncExitStack() as stack:
-            host, name = settings.host, settings.model
+            hosts, name = settings.hosts, settings.model
             if settings.embedded:
                 path = embedded.find_model(settings.embedded_model)
-                host, name = await stack.enter_async_context(embedded.serve(path)), embedded.model_name(path)
+                hosts, name = (await stack.enter_async_context(embedded.serve(path)),), embedded.model_name(path)
+            host = await first_that_answers(hosts)
             seconds = settings.timeout.total_seconds()
             client = await stack.enter_async_context(ModelClient(host, name, seconds, dict(settings.option)))
             summarizer = await self._summarizer(client)
@@ -110,7 +121,7 @@ class Night:
             frontier = self._frontier()
             fetcher = await stack.enter_async_context(
                 Fetcher(
-                    self._policy(host),
+                    self._policy(hosts),
                     user_agent=self._user_agent(),
                     turn=frontier.turn,
                     respect_robots=not settings.ignore_robots,
@@ -271,12 +282,12 @@ class Night:
         hosts, tasks = self._bound(self._store.hosts_after), self._bound(self._store.tasks_after)
         return Frontier(hosts, tasks, self._settings.delay, loop.time)
 
-    def _policy(self, model_host: str) -> addresses.AddressPolicy:
+    def _policy(self, model_hosts: Sequence[str]) -> addresses.AddressPolicy:
         settings = self._settings
         return addresses.AddressPolicy(
             allow_private=settings.allow_private_network,
             allowed_networks=settings.allow_network,
-            blocked_endpoints=names.endpoints_of(model_host),
+            blocked_endpoints=frozenset().union(*map(names.endpoints_of, model_hosts)),
         )
 
     def _user_agent(self) -> str:

@@ -95,20 +95,46 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     if write:
         _create(path)
     with translated(path):
-        mode = "rw" if write else "ro"
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        connection.row_factory = sqlite3.Row
+        connection = _opened(path, "mode=rw") if write else _opened_to_read(path)
         identity = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if identity != APPLICATION_ID and (tables or not write):
         connection.close()
         raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
+    return connection
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    """Reads, changes nothing, and leaves no file behind where that can be.
+
+    SQLite makes two files beside a database in WAL mode also for a reader, and only a connection that may write
+    takes them away in the end (seen with 3.40). But that one would also write into the database what a killed run
+    has left in them, so it is for databases only that were closed well. Where no file can be made and none is
+    there, nobody writes either: `immutable` reads without them.
+    """
+    wal = path.with_name(path.name + "-wal")
+    left = wal.is_file() and wal.stat().st_size > 0
+    connection = _opened(path, "mode=ro" if left else "mode=rw")
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if wal.exists() or error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY"):
+            raise
+        connection = _opened(path, "immutable=1")
     return connection
 
 
@@ -435,8 +461,13 @@ class Store:
         return int(self._one(queries.OTHER_RECIPES, [self.run_id, recipe])[0])
 
     def result(self, page_id: int) -> sqlite3.Row:
-        """One page as it stands, for the `--json` line of a run."""
-        return self._one(queries.RESULT, [page_id])
+        """One page as it stands, and what this run did with it: the `--json` line of a run."""
+        return self._one(queries.RESULT, [self.run_id, page_id])
+
+    def settled_after(self, item_id: int, most: int) -> list[tuple[int, sqlite3.Row]]:
+        """The next items of this run that are ended, each with its page as it stands."""
+        rows = self._rows(queries.SETTLED_AFTER, [self.run_id, item_id, most])
+        return [(row["id"], self.result(row["page_id"])) for row in rows]
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         with translated(self.path):

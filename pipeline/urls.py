@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import hmac
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -114,9 +115,18 @@ def read(sources: Iterable[str], check: Check, secret: bytes) -> Iterator[Line]:
 def check_sources(sources: Iterable[str]) -> None:
     """Raises `UsageError` for a source that is not there, before anything is made for the sake of its lines."""
     for source in sources:
-        if source != "-" and not _is_url(source):
-            with _opened(source):
-                pass
+        if source == "-":
+            _standard_input()
+        elif not _is_url(source):
+            _check_file(source)
+
+
+def _check_file(source: str) -> None:
+    # What is read of a pipe is gone, also of the one that a shell makes for `<(…)`.
+    if os.access(source, os.R_OK) and not (os.path.isfile(source) or os.path.isdir(source)):
+        return
+    with _opened(source):
+        pass
 
 
 def _is_url(source: str) -> bool:

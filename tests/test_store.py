@@ -335,7 +335,7 @@ def test_no_question_about_one_page_scans_a_table(store: Store) -> None:
         "HOSTS_AFTER": [1, "", 8],
         "RECALL_MAP": ["c", "r"],
         "RECALL_FINAL": ["t", "r"],
-        "RESULT": [1],
+        "RESULT": [1, 1],
         "END_ITEM": ["failed", None, None, None, 1, 1],
         "PAGE_SUMMARIZED": [1],
         "KNOWN": ["k"],
