@@ -199,6 +199,10 @@ def test_a_model_without_tools_is_offered_none_and_sees_no_results() -> None:
         assert replayed(fake, RECORDINGS["notools-tools-empty"])[0] == 200
         _, prompt, _ = seen(fake, "notools-toolmsg")
         assert prompt == RECORDINGS["notools-toolmsg"].response["_debug_info"]["rendered_template"]
+        messages = [{"role": "assistant", "content": "Let me see.", "tool_calls": [PARIS]}]
+        ask(fake.url, "POST", "/api/chat", {"model": "fake", "messages": messages})
+        assert "Let me see." in fake.seen[-1]
+        assert "Paris" not in fake.seen[-1]
 
 
 def test_a_message_of_an_unknown_role_is_dropped_in_silence(fake: FakeOllama) -> None:
