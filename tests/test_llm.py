@@ -49,6 +49,7 @@ def test_an_answer_has_its_text_and_its_counts(fake: FakeOllama) -> None:
 def test_every_request_says_what_it_may_not_be_without(fake: FakeOllama) -> None:
     asked(fake)
     ask = 'call get_page with {"url": "http://a.example/", "part": 1}'
+    fake.behave = lambda body: {"content": "Yes."}  # one token: there is no room for more
     asked(fake, Request((Message("user", ask),), num_predict=0, tools=(GET_PAGE,)))
     for body in fake.chats:
         assert body["truncate"] is False
@@ -78,7 +79,8 @@ def test_calls_and_results_go_to_the_server_as_it_knows_them(fake: FakeOllama) -
 def test_a_call_of_the_model_arrives_as_it_was_made(fake: FakeOllama) -> None:
     call = {"name": "get_page", "arguments": {"url": "http://x/", "part": 3}}
     fake.behave = lambda body: {"role": "assistant", "content": "", "tool_calls": [{"function": call}]}
-    assert asked(fake).calls == (ToolCall("get_page", {"url": "http://x/", "part": 3}),)
+    answer = asked(fake, Request(ASKED.messages, ASKED.num_predict, tools=(GET_PAGE,)))
+    assert answer.calls == (ToolCall("get_page", {"url": "http://x/", "part": 3}),)
 
 
 def test_a_prompt_that_is_too_long_is_told_with_both_counts(fake: FakeOllama) -> None:
