@@ -40,6 +40,7 @@ def command(context: click.Context) -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @options.DB
 @options.MODEL
+@options.WRITING
 @options.NETWORK
 @options.RUN
 @options.JSON

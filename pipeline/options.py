@@ -22,7 +22,10 @@ from click.core import ParameterSource
 
 from pipeline import settings as files
 from pipeline.errors import UsageError
+from pipeline.languages import NAMES, SOURCE, code_of
+from pipeline.prompts import STYLES
 from pipeline.records import State
+from pipeline.toolloop import Policy
 
 PREFIX = "SUMMARIZE_BATCH_"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,6 +121,41 @@ class Header(click.ParamType[str]):
         if not re.fullmatch(r"[\x20-\x7e]{0,200}", str(value)):
             self.fail(f"{value!r} is not at most 200 characters of ASCII", param, ctx)
         return str(value)
+
+
+class Parallel(click.ParamType[int | None]):
+    """A number, or `auto`: `None`."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value == "auto" else click.IntRange(1, 64).convert(value, param, ctx)
+
+
+class Language(click.ParamType[str]):
+    """The code of a language, or `source`."""
+
+    name = "code"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        code = str(value) if value == SOURCE else code_of(str(value))
+        if not code:
+            self.fail(f"{value!r} is none of {SOURCE}, {', '.join(NAMES)}", param, ctx)
+        return code
+
+
+class ModelOption(Several, click.ParamType[tuple[str, object]]):
+    """`top_k=20`."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, object]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return files.model_option(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def option(*names: str, **attributes: Any) -> Decorator:
@@ -232,7 +270,23 @@ MODEL = together(
     option("--embedded-model", type=File(), help="Another GGUF file for --embedded."),
     option("--num-ctx", type=click.IntRange(512), help="Tokens of context. [default: what the model holds, to 4096]"),
     option("--timeout", type=Duration(least="1s"), default="10m", help="For one answer of the model."),
+    option("--model-wait", type=Duration(), default="30s", help="Wait so long for a server that does not answer."),
+    option("--keep-alive", default="10m", help="How long the server keeps the model after the last request."),
+    option("--option", type=ModelOption(), multiple=True, help="An option of Ollama's, as top_k=20; may be repeated."),
+    option("--parallel", type=Parallel(), default="auto", help="Requests to the model at a time, or `auto`."),
+    option(
+        "--tool-calls",
+        type=click.Choice([policy.value for policy in Policy]),
+        default=Policy.AUTO.value,
+        help="Whether the model is asked to call the tool that reads the page.",
+    ),
+)
+WRITING = together(
     option("--words", type=click.IntRange(20, 1_000), default=100, help="Words of a summary, at most."),
+    option("--language", type=Language(), default=SOURCE, help="Of the summaries: en, ko, ... or `source`."),
+    option("--style", type=click.Choice(STYLES), default=STYLES[0], help="The shape of a summary."),
+    option("--prompts", type=File(), help="A folder with prompts of your own."),
+    option("--allow-partial", is_flag=True, help="Store a summary though parts of the page could not be read."),
 )
 NETWORK = together(
     option("--workers", type=click.IntRange(1, 500), default=16, help="Pages worked on at a time."),

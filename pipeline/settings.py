@@ -6,6 +6,7 @@ A flag wins over `SUMMARIZE_BATCH_<OPTION>`, that over `summarize-batch.toml` in
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -20,6 +21,8 @@ from urllib.parse import urlsplit
 from pipeline.errors import UsageError
 
 PROJECT_FILE = "summarize-batch.toml"
+OWNED_OPTIONS = frozenset({"num_ctx", "num_predict", "seed", "shift"})
+"""Options of Ollama that are not the user's: on them hangs that nothing is cut."""
 OLLAMA_PORT = 11_434
 DEFAULT_HOST = f"http://127.0.0.1:{OLLAMA_PORT}"
 LONGEST = timedelta(days=36_500)
@@ -40,7 +43,20 @@ class Settings:
     """`None`: chosen from what the model can hold."""
     timeout: timedelta
     """For one answer of the model, waiting for its turn included."""
+    model_wait: timedelta
+    """For a server that does not answer, once everything is fetched."""
+    keep_alive: str
+    option: tuple[tuple[str, object], ...]
+    """Options of Ollama's, for every request."""
+    parallel: int | None
+    """Requests to the model at once; `None`: as many as it has slots."""
+    tool_calls: str
+    """A `toolloop.Policy`."""
     words: int
+    language: str
+    style: str
+    prompts: Path | None
+    allow_partial: bool
     workers: int
     delay: float
     """Seconds between two requests to one host."""
@@ -67,6 +83,19 @@ def duration(text: str) -> timedelta:
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"{text!r} is longer than a hundred years")
     return timedelta(seconds=seconds)
+
+
+def model_option(text: str) -> tuple[str, object]:
+    """`top_k=20` as a name and a value of JSON. Raises `ValueError` for what is neither, or is not the user's."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-z_]+", name):
+        raise ValueError(f"{text!r} is no option: write it as top_k=20")
+    if name in OWNED_OPTIONS:
+        raise ValueError(f"{name} is not to be set so: summarize-batch sets it itself")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def server_url(text: str) -> str:

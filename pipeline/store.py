@@ -33,6 +33,7 @@ from pipeline.records import (
     Event,
     Fetched,
     Final,
+    Measured,
     NotDone,
     Outcome,
     Partial,
@@ -343,6 +344,10 @@ class Store:
         }
         summary_id = db.execute(queries.ADD_SUMMARY, row).lastrowid
         db.execute(queries.ADD_SUMMARY_CHUNKS, [summary_id, event.text_hash])
+        left_out = [(reason, summary_id, number) for number, reason in event.left_out.items()]
+        db.executemany(queries.LEAVE_OUT, left_out)
+        if event.method == "single":
+            db.execute(queries.ADD_SINGLE_ANSWER, {name: row[name] for name in queries.SINGLE_ANSWER_VALUES})
         db.execute(queries.PAGE_SUMMARIZED, [event.task.page_id])
         if event.method != "verbatim":
             self._attempt(db, event, Stage.REDUCE if event.chunks > 1 else Stage.MAP, "ok")
@@ -362,6 +367,11 @@ class Store:
             self._attempt(db, event, event.stage, reason, detail)
         self._end_item(db, event, outcome, reason)
 
+    @_write.register
+    def _(self, event: Measured, db: sqlite3.Connection) -> None:
+        rows = [(event.model, kind, prompts, highest) for kind, (prompts, highest) in event.ratios.items()]
+        db.executemany(queries.ADD_RATIO, rows)
+
     def _attempt(self, db: sqlite3.Connection, event: Any, stage: Stage, code: str, detail: str = "") -> None:
         times = [iso(event.started_at), iso(event.ended_at)]
         db.execute(queries.ADD_ATTEMPT, [self.run_id, event.task.page_id, stage.value, code, detail, *times])
@@ -380,6 +390,15 @@ class Store:
         with self.transaction("settle") as db:
             db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
             db.execute(queries.SETTLE_DEFERRED, [iso(time), self.run_id, iso(time)])
+
+    def waiting_for_model(self) -> bool:
+        """Whether items of this run have ended because the model is down."""
+        return bool(self._one(queries.WAITING_FOR_MODEL, [self.run_id])[0])
+
+    def wake(self) -> None:
+        """The model is back: the items that wait for it are to be done again."""
+        with self.transaction("wake") as db:
+            db.execute(queries.WAKE, [self.run_id])
 
     def counts(self) -> dict[str, int]:
         """How many items of this run have which outcome."""
@@ -427,6 +446,15 @@ class Store:
         if row is None:
             return None
         return Final(row["summary"], tuple(json.loads(row["key_points"])), tuple(json.loads(row["flags"])))
+
+    def ratios(self, model: str) -> dict[str, tuple[int, float]]:
+        """What is known of a model's vocabulary: kind of script → (prompts seen, most tokens per unit)."""
+        return {row["kind"]: (row["prompts"], row["highest"]) for row in self._rows(queries.RATIOS, [model])}
+
+    def failures_to_call(self, recipe: str, most: int) -> int:
+        """How many of the last answers in a row, `most` at the most, were given without a right call."""
+        rows = self._rows(queries.LAST_CALLS, [recipe, most])
+        return next((number for number, row in enumerate(rows) if not row["primed"]), len(rows))
 
     def other_recipes(self, recipe: str) -> int:
         """How many pages of this run stand summarized by another recipe only."""
