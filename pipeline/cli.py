@@ -32,8 +32,7 @@ from pipeline.settings import Settings
 @click.pass_context
 def command(context: click.Context) -> None:
     """A list of URLs in, a database of summaries out, with a model that runs at home."""
-    found = options.from_files(command.commands, os.environ)
-    context.default_map = dict.fromkeys(command.commands, found)
+    context.default_map = options.from_files(command.commands, os.environ)
 
 
 @command.command("run")

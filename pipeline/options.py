@@ -185,26 +185,30 @@ def default_hosts(environment: Mapping[str, str]) -> tuple[str, ...]:
         raise UsageError(f"OLLAMA_HOST: {error}") from error
 
 
-def from_files(commands: Mapping[str, click.Command], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The options that the TOML files give, by the name of their parameter.
+def from_files(commands: Mapping[str, click.Command], environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What the TOML files say to each command, by the names of its parameters.
 
     Raises `UsageError` for a key that is no option of any command, and for a value that its option cannot have.
     """
-    known = {
-        _long(parameter.opts): parameter
-        for command in commands.values()
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-    }
-    found: dict[str, Any] = {}
+    # By command: `words` is an option of one and the argument of another.
+    owned = {name: _options(command) for name, command in commands.items()}
+    known = {key: parameter for parameters in owned.values() for key, parameter in parameters.items()}
+    found: dict[str, dict[str, Any]] = {name: {} for name in commands}
     for path, values in files.from_files(environment):
-        for key, value in values.items():
-            name = key.replace("_", "-")
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                raise UsageError(f"{path}: no option is called {key}" + (f"; is it {near[0]}?" if near else ""))
-            found[known[name].name or ""] = _judged(known[name], value, f"{path}: {key}")
+        for given, value in values.items():
+            key = given.replace("_", "-")
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                raise UsageError(f"{path}: no option is called {given}" + (f"; is it {near[0]}?" if near else ""))
+            judged = _judged(known[key], value, f"{path}: {given}")
+            for name, parameters in owned.items():
+                if key in parameters:
+                    found[name][parameters[key].name or ""] = judged
     return found
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    return {_long(each.opts): each for each in command.params if isinstance(each, click.Option)}
 
 
 def _judged(parameter: click.Option, value: Any, place: str) -> Any:
@@ -225,6 +229,8 @@ def _judged(parameter: click.Option, value: Any, place: str) -> Any:
 def _toml_type(parameter: click.Option) -> tuple[type | tuple[type, ...], str]:
     if parameter.is_flag:
         return bool, "true or false"
+    if isinstance(parameter.type, Parallel):
+        return (int, str), 'a whole number or "auto"'
     if isinstance(parameter.type, click.IntRange):
         return int, "a whole number"
     if isinstance(parameter.type, click.FloatRange):

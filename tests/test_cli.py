@@ -25,6 +25,7 @@ NIGHT = {
     "SUMMARIZE_BATCH_ALLOW_PRIVATE_NETWORK": "1",
     "SUMMARIZE_BATCH_DELAY": "0",
     "SUMMARIZE_BATCH_MODEL": "fake",
+    "SUMMARIZE_BATCH_MODEL_WAIT": "0s",
     "SUMMARIZE_BATCH_HOST": NOBODY,
 }
 
@@ -171,6 +172,7 @@ def test_a_flag_wins_over_the_variable_the_project_and_the_user_in_this_order(sh
     ("line", "told"),
     [
         ("wrokers = 3", "no option is called wrokers; is it workers?"),
+        ("parallel = 0", "parallel: 0 is not in the range"),
         ('workers = "3"', "workers: '3' is not a whole number"),
         ("workers = true", "workers: True is not a whole number"),
         ("workers = 0", "workers: 0 is not in the range"),
@@ -194,9 +196,10 @@ def test_a_wrong_line_of_a_file_is_told_with_file_and_key(shell: Shell, line: st
 
 
 def test_keys_may_have_underscores_and_flags_have_keys_and_variables(shell: Shell) -> None:
-    text = 'dry_run = true\njson = true\nmax-age = "2d"\nallow-network = "10.0.0.0/8"\ndelay = 2\n'
+    text = 'dry_run = true\njson = true\nmax-age = "2d"\nwords = 50\nparallel = 2\nallow-network = "10.0.0.0/8"\ndelay = 2\n'
     (shell.folder / "summarize-batch.toml").write_text(text)
     assert shell("https://example.com/") == Said(0, '{"new": 1}\n', "")
+    assert shell("search", "no page").code == 10, "what they say to one command is nothing to another"
     assert shell("https://example.com/", SUMMARIZE_BATCH_JSON="0") == Said(0, "1 new\n", "")
     assert shell("-", SUMMARIZE_BATCH_QUIET="1") == Said(0, "{}\n", "")
 
