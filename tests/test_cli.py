@@ -274,18 +274,18 @@ def test_a_model_that_is_not_there_is_12_and_nothing_is_fetched(shell: Shell, ol
 def test_a_server_that_is_down_is_12_and_its_pages_are_fetched_once(shell: Shell) -> None:
     with serving_pages(a=article("A"), b=article("B")) as site:
         urls = (f"{site.url}/a", f"{site.url}/b")
-        said = shell("-q", *urls)
-        assert said.code == 12
+        said = shell("-q", *urls, f"{site.url}/gone")
+        assert said.code == 12, "before the 3 of the page that failed"
         assert "cannot reach Ollama at http://127.0.0.1:9" in said.err
         assert "2 waiting" in said.err
-        assert sorted(site.asked) == ["/a", "/b", "/robots.txt"]
-        assert states(shell) == {"a": "fetched", "b": "fetched"}
+        assert sorted(site.asked) == ["/a", "/b", "/gone", "/robots.txt"]
+        assert states(shell) == {"a": "fetched", "b": "fetched", "gone": "failed"}
         assert shell("--dry-run", *urls).out == "2 waiting for the model only\n"
         site.asked.clear()
         with serving(FakeOllama()) as fake:
             assert shell("-q", *urls, "--host", NOBODY, "--host", fake.url) == Said(0, "", "")
         assert site.asked == []
-    assert states(shell) == {"a": "summarized", "b": "summarized"}
+    assert states(shell, "--state", "summarized") == {"a": "summarized", "b": "summarized"}
 
 
 def test_no_page_reaches_a_server_of_the_model(shell: Shell, ollama: FakeOllama) -> None:
