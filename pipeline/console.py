@@ -307,9 +307,14 @@ def _keep(trace: str, db: Path) -> Path | None:
 
 def _innermost(error: BaseException) -> str:
     """What was raised, and the innermost line of this program that it went through."""
+    frames = _ours(error)
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    here = Path(__file__).parent
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(here)]
+        frames = _ours(error) or frames
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return shortened(f"{type(error).__name__}: {error}") + place
+
+
+def _ours(error: BaseException) -> list[traceback.FrameSummary]:
+    here = Path(__file__).parent
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(here)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ from pipeline.records import (
     Summarized,
     Task,
 )
-from pipeline.store import Store, now
+from pipeline.store import Store, connect, now
 
 EVIL = "http://evil.example/\x1b]0;owned\x07\u202egpj"
 SAMPLE = {
@@ -185,6 +187,9 @@ def test_nothing_that_a_terminal_obeys_is_shown(shell: Shell) -> None:
     assert "\x1b" not in said.out + said.err
     assert "\u202e" not in said.out
     assert said.out.splitlines()[0] == "\\x1b[31mred\\x1b[0m\\nnext line \\u202e"
+    found = shell("search", "next", "line")
+    assert found.out.count("\n") == 3
+    assert "\x1b" not in found.out
 
 
 def test_a_page_that_is_not_there_is_2_with_a_hint(shell: Shell, filled: Path) -> None:
@@ -215,6 +220,12 @@ def test_a_search_that_finds_nothing_says_so_and_is_no_fault(shell: Shell) -> No
 
 
 # The database is only read
+
+
+def test_who_reads_cannot_write(filled: Path) -> None:
+    with closing(connect(filled, write=False)) as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("DELETE FROM pages")
+
 
 READ = [["list"], ["show", "http://a.example/reservoir"], ["search", "reservoir"]]
 
