@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -159,6 +160,23 @@ def search_command(context: click.Context, /, words: tuple[str, ...], db: Path, 
     if not found:
         talk.say(f"no page has {' '.join(words)}")
     return 0
+
+
+@command.command("doctor")
+@options.DB
+@options.SERVER
+@options.JSON
+@options.TALK
+@click.pass_context
+def doctor_command(context: click.Context, /, db: Path, as_json: bool, **given: Any) -> int:
+    """What a run would find here: packages, server, model, and what the database knows of its models."""
+    from pipeline.commands import doctor  # noqa: PLC0415
+
+    _reads(context)
+    findings = doctor.findings(db, given["embedded"], given["embedded_model"], given["hosts"], given["model"])
+    for finding in findings:
+        data(console.json_text(asdict(finding)) if as_json else printable(f"{finding.what}: {finding.said}"))
+    return max(finding.exit_code for finding in findings)
 
 
 def _reads(context: click.Context) -> Console:

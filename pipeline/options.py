@@ -261,7 +261,7 @@ STATE = option(
     multiple=True,
     help="Only pages of this state; may be repeated.",
 )
-MODEL = together(
+SERVER = together(
     option("-m", "--model", default="llama3.1", help="The model, as `ollama list` names it."),
     option(
         "--host",
@@ -274,6 +274,9 @@ MODEL = together(
     ),
     option("--embedded", is_flag=True, help="Use the small model that runs inside this program."),
     option("--embedded-model", type=File(), help="Another GGUF file for --embedded."),
+)
+MODEL = together(
+    SERVER,
     option("--num-ctx", type=click.IntRange(512), help="Tokens of context. [default: what the model holds, to 4096]"),
     option("--timeout", type=Duration(least="1s"), default="10m", help="For one answer of the model."),
     option("--model-wait", type=Duration(), default="30s", help="Wait so long for a server that does not answer."),

@@ -124,10 +124,6 @@ class FakeOllama:
         told = {"details": _DETAILS, "expires_at": _TIME, "size_vram": 0, "context_length": self._asked_context}
         return web.json_response({"models": [_named() | told] if self._asked_context else []})
 
-    async def _ps(self, request: web.Request) -> web.Response:
-        self.paths.append(request.path)
-        return web.json_response({"models": []})
-
     async def _show(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)
         model = (await request.json())["model"]

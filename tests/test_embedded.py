@@ -256,7 +256,7 @@ def test_an_offered_tool_is_called_where_the_model_would_not(server: str) -> Non
 
 def test_a_url_is_copied_exactly_into_the_call_and_text_follows_its_result(server: str) -> None:
     url = "http://127.0.0.1:8093/articles/tidal-mills?lang=en&part=2"
-    asked = {"role": "user", "content": prompts.filled("ask", what="part 1 of 3", url=url, part=1)}
+    asked = {"role": "user", "content": prompts.load().filled("ask", what="part 1 of 3", url=url, part=1)}
     options = {"num_ctx": 512, "num_predict": 160, "temperature": 2}  # a call is made at 0 all the same
     body: dict[str, Any] = {"model": MODEL, "stream": False, "truncate": False, "options": options}
     _, answer = ask(server, "POST", "/api/chat", {**body, "messages": [asked], "tools": [llm._tool(GET_PAGE)]})
