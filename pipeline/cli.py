@@ -50,8 +50,6 @@ def run_command(context: click.Context, /, sources: tuple[str, ...], **given: An
     """Fetch the pages of each SOURCE (a list, '-' or a URL) and summarize them. `run` may be left out."""
     if absent := needs.missing(needs.required()):
         raise UsageError(needs.advice(absent))
-    # The ollama package reads it when it is imported, and fails on what it cannot parse (seen with 0.6.3).
-    os.environ.pop("OLLAMA_HOST", None)
     # Imported here: the other commands start without the web and the model.
     from pipeline import run  # noqa: PLC0415
 
@@ -191,8 +189,7 @@ def main() -> int:
     console.standard_streams()
     console.tell_bugs(verbose=False)
     try:
-        code = int(command.main(prog_name=NAME, standalone_mode=False))
-        console.flush()
+        code = _run()
     except RunLost as lost:
         code = lost.exit_code
         Console().warn(f"{NAME}: {lost}")
@@ -206,6 +203,16 @@ def main() -> int:
         code = 130
     except console.ReaderGone:
         code = 0
+    return code
+
+
+def _run() -> int:
+    try:
+        code = int(command.main(prog_name=NAME, standalone_mode=False))
+    except OSError:
+        console.flush()  # if it was standard output, this tells: click writes its help by itself
+        raise
+    console.flush()
     return code
 
 

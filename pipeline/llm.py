@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,9 +23,14 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
-import ollama
 import pydantic
 import tenacity
+
+# The package makes a client of it when it is imported, and fails on what it cannot parse (seen with 0.6.3). Ours are
+# told their server.
+os.environ.pop("OLLAMA_HOST", None)
+
+import ollama
 
 from pipeline import tokens
 from pipeline.errors import ModelUnusable, NoTools, PageFailed, PageNotDone, PageWaits, TooLong

@@ -158,6 +158,17 @@ class ModelOption(Several, click.ParamType[tuple[str, object]]):
             self.fail(str(error), param, ctx)
 
 
+class Name(click.ParamType[str]):
+    """A word, not an empty one."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[\x21-\x7e]+", str(value)):
+            self.fail(f"{value!r} is no name", param, ctx)
+        return str(value)
+
+
 def option(*names: str, **attributes: Any) -> Decorator:
     """An option with its environment variable; its key in the TOML files is its name."""
     attributes.setdefault("show_default", attributes.get("default") not in (None, ""))
@@ -262,7 +273,7 @@ STATE = option(
     help="Only pages of this state; may be repeated.",
 )
 SERVER = together(
-    option("-m", "--model", default="llama3.1", help="The model, as `ollama list` names it."),
+    option("-m", "--model", type=Name(), default="llama3.1", help="The model, as `ollama list` names it."),
     option(
         "--host",
         "hosts",

@@ -27,7 +27,6 @@ NIGHT = {
     "SUMMARIZE_BATCH_MODEL": "fake",
     "SUMMARIZE_BATCH_MODEL_WAIT": "0s",
     "SUMMARIZE_BATCH_HOST": NOBODY,
-    "SUMMARIZE_BATCH_MODEL_WAIT": "0s",
 }
 
 
@@ -110,6 +109,7 @@ def test_a_list_without_lines_is_nothing_to_do(shell: Shell) -> None:
         (["--max-age", "soon", "https://example.com/"], "write 90s, 15m, 12h or 2d"),
         (["--contact", "me\r\nX-Mine: 1", "https://example.com/"], "'--contact'"),
         (["--host", "here:there", "https://example.com/"], "no address of an Ollama server"),
+        (["--model", "", "https://example.com/"], "'' is no name"),
         (["list", "--state", "good"], "'--state'"),
     ],
 )
@@ -197,8 +197,8 @@ def test_a_wrong_line_of_a_file_is_told_with_file_and_key(shell: Shell, line: st
 
 
 def test_keys_may_have_underscores_and_flags_have_keys_and_variables(shell: Shell) -> None:
-    text = 'dry_run = true\njson = true\nmax-age = "2d"\nwords = 50\nparallel = 2\nallow-network = "10.0.0.0/8"\ndelay = 2\n'
-    (shell.folder / "summarize-batch.toml").write_text(text)
+    lines = ["dry_run = true", "json = true", 'max-age = "2d"', "words = 50", "parallel = 2", "delay = 2"]
+    (shell.folder / "summarize-batch.toml").write_text("\n".join([*lines, 'allow-network = "10.0.0.0/8"']))
     assert shell("https://example.com/") == Said(0, '{"new": 1}\n', "")
     assert shell("search", "no page").code == 10, "what they say to one command is nothing to another"
     assert shell("https://example.com/", SUMMARIZE_BATCH_JSON="0") == Said(0, "1 new\n", "")
@@ -228,6 +228,8 @@ def test_what_the_vendor_calls_the_server_is_the_default_and_is_judged_too(shell
     assert said.err.startswith("summarize-batch: OLLAMA_HOST: 'here:there'")
     (shell.folder / "summarize-batch.toml").write_text('host = "mine"\n')
     assert shell("--dry-run", "-", OLLAMA_HOST="here:there").code == 0, "the file is nearer than a default"
+    del shell.variables["SUMMARIZE_BATCH_MODEL"]
+    assert "mine:11434" in shell("doctor", OLLAMA_HOST="here:there").out
 
 
 # How it ends
@@ -512,6 +514,11 @@ def test_names_are_shown_as_they_are(shell: Shell, ollama: FakeOllama) -> None:
     with serving_pages() as site:
         said = shell("-q", f"{site.url}/:100:/[red]")
     assert f"{site.url}/:100:/[red]" in said.err
+
+
+def test_help_that_cannot_be_written_is_no_bug(shell: Shell) -> None:
+    said = shell.sh('"$it" --help >/dev/full')
+    assert said == Said(2, "", "summarize-batch: standard output cannot be written: No space left on device\n")
 
 
 def test_the_program_can_be_started_as_a_module(shell: Shell) -> None:
