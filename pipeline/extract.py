@@ -25,7 +25,10 @@ from typing import Self
 
 import pebble
 
+from pipeline.charsets import decode
 from pipeline.records import Document, Page, Reason, Refusal
+from pipeline.visible import INVISIBLE, Seen, invisible, language, see, signs
+from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
 
 EXTRACT_SECONDS = 20.0
 START_SECONDS = 60.0
@@ -34,17 +37,12 @@ WORKER_BYTES = 2 << 30
 """Of address space for one worker; lxml needs about 20 times the page."""
 TRIES = 2
 """A worker may have been killed for another's greed: the page is tried once more, on a fresh one."""
-SHELL_CHARACTERS = 400
-"""A text shorter than this that asks for JavaScript is the notice of an empty page, not a page."""
 
-_INVISIBLE = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069"
-    "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
-_WANTS_JAVASCRIPT = re.compile(
-    r"\b(enable|turn on|activate|requires?|needs?)\b[^.]{0,40}\bjava ?script\b", re.IGNORECASE
-)
-
+_MARKUP = re.compile(r"<(?:[a-z!/?])", re.IGNORECASE)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_HEADING = re.compile(r"^#{1,2}[ \t]+(.{1,500}?)[ \t#]*$", re.MULTILINE)
+_LINE_END = re.compile("\r\n?|[\u000b\u000c\u0085\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 Read = Callable[[Page], Document | Refusal]
 
 
@@ -144,13 +142,54 @@ def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
 
 def read_page(page: Page) -> Document | Refusal:
     """The main text of a page as Markdown (plain text loses the headings), cleaned, with its metadata."""
-    # Imported here, in the worker: it takes a second, and the program itself never needs it.
-    import trafilatura  # noqa: PLC0415
+    text = decode(page.body, page.charset)
+    is_markup = page.content_type in ("text/html", "application/xhtml+xml") or not page.content_type
+    if is_markup and _MARKUP.search(text):
+        return _from_markup(text, page)
+    return _from_text(text, page.content_type == "text/markdown")
 
-    if page.content_type.startswith("text/") and page.content_type != "text/html":
-        return _document(_decoded(page.body, page.charset), page, {})
+
+def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
+    # Comments are not shown when Markdown is; all else that stands in it is.
+    shown = _COMMENT.sub("", text) if is_markdown else text
+    cleaned = clean(shown)
+    if len(cleaned) < FEWEST_CHARACTERS:
+        return Refusal(Reason.NO_TEXT, f"{len(cleaned.split())} words")
+    heading = _HEADING.search(cleaned) if is_markdown else None
+    hidden = len(text) - len(shown) + invisible(shown)
+    return Document(cleaned, " ".join(heading[1].split())[:300] if heading else "", hidden_characters=hidden)
+
+
+def _from_markup(markup: str, page: Page) -> Document | Refusal:
+    seen = see(markup, page.content_type == "application/xhtml+xml" or markup.lstrip().startswith("<?xml"))
+    if seen is None:
+        return Refusal(Reason.NO_TEXT, "an empty page")
+    fields = _main_part(seen, page)
+    text = "\n\n".join(part for part in (fields.get("text"), fields.get("comments")) if part)
+    cleaned = clean(text)
+    if len(cleaned) < SHORT_CHARACTERS and (refusal := wall(signs(seen, cleaned))):
+        return refusal
+
+    def field(name: str, most: int = 300) -> str:
+        return " ".join(clean(str(fields.get(name) or "")).split())[:most]
+
+    return Document(
+        cleaned,
+        field("title"),
+        field("author"),
+        field("sitename"),
+        language(seen.tree),
+        field("date", 40),
+        seen.hidden_characters,
+    )
+
+
+def _main_part(seen: Seen, page: Page) -> dict[str, str]:
+    """What trafilatura takes for the page's own text, and for what is known of it; empty if there is none."""
+    import trafilatura  # noqa: PLC0415 - it takes a second, and only workers need it
+
     found = trafilatura.bare_extraction(
-        page.body,
+        seen.tree,
         url=page.final_url,
         output_format="python",
         with_metadata=True,
@@ -158,46 +197,16 @@ def read_page(page: Page) -> Document | Refusal:
         include_links=False,
         include_formatting=True,
     )
-    if found is None:
-        return _no_text(page, "")
-    fields = found if isinstance(found, dict) else found.as_dict()
-    text = "\n\n".join(part for part in (fields.get("text"), fields.get("comments")) if part)
-    return _document(text, page, fields)
-
-
-def _document(text: str, page: Page, fields: dict[str, object]) -> Document | Refusal:
-    cleaned = clean(text)
-    if len(cleaned) < SHELL_CHARACTERS and _WANTS_JAVASCRIPT.search(cleaned):
-        return Refusal(Reason.JS_SHELL, cleaned[:200])
-    if not cleaned:
-        return _no_text(page, cleaned)
-
-    def field(name: str, most: int = 300) -> str:
-        return " ".join(clean(str(fields.get(name) or "")).split())[:most]
-
-    return Document(
-        cleaned, field("title"), field("author"), field("sitename"), field("language", 20), field("date", 40)
-    )
-
-
-def _no_text(page: Page, text: str) -> Refusal:
-    head = _decoded(page.body[:200_000], page.charset)
-    if _WANTS_JAVASCRIPT.search(re.sub(r"<[^>]*>", " ", head)):
-        return Refusal(Reason.JS_SHELL, "the page only asks for JavaScript")
-    return Refusal(Reason.NO_TEXT, f"{len(text.split())} words")
-
-
-def _decoded(body: bytes, charset: str) -> str:
-    try:
-        return body.decode(charset or "utf-8", "replace")
-    except (LookupError, UnicodeError):  # no charset, or one of Python's that is not for texts
-        return body.decode("utf-8", "replace")
+    return dict(found if isinstance(found, dict) else found.as_dict()) if found else {}
 
 
 def clean(text: str) -> str:
-    """NFC, without control and invisible characters (bidi marks, tags, variation selectors), stripped at the ends."""
-    storable = text.encode("utf-8", "replace").decode("utf-8")
-    return unicodedata.normalize("NFC", _INVISIBLE.sub("", storable)).strip()
+    """NFC, without control and invisible characters (bidi marks, tags, variation selectors), stripped at the ends.
+
+    What ends a line or a page in any system is a line feed; half a surrogate pair, which nothing can store, is U+FFFD.
+    """
+    lines = _LINE_END.sub("\n", text)
+    return unicodedata.normalize("NFC", INVISIBLE.sub("", _SURROGATE.sub("\ufffd", lines))).strip()
 
 
 def _start_worker(parent: int, most_bytes: int) -> None:

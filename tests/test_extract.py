@@ -83,12 +83,12 @@ def test_a_text_is_nfc() -> None:
 
 
 def test_control_and_invisible_characters_are_taken_out() -> None:
-    assert clean(" a\x00b\x1b[31mc\x85d\u200be\u202ef\U000e0041g\ufe0fh\ufeffi ") == "ab[31mcdefghi"
+    assert clean(" a\x00b\x1b[31mc\x84d\u200be\u202ef\U000e0041g\ufe0fh\ufeffi ") == "ab[31mcdefghi"
     assert clean("می\u200cخواهم") == "می\u200cخواهم", "a joiner is a letter's form in Persian"
 
 
 def test_what_cannot_be_stored_is_replaced() -> None:
-    assert clean("a\ud800b") == "a?b"
+    assert clean("a\ud800b") == "a\ufffdb"
     clean("a\udfffb").encode("utf-8")
 
 
@@ -137,9 +137,7 @@ def test_an_article_that_mentions_javascript_is_none() -> None:
     assert "enable JavaScript" in text(html(f"<article>{ARTICLE}{more}</article>"))
 
 
-@pytest.mark.parametrize(
-    "body", ["", " \n\t ", "<html></html>", html(""), html("<script>let a = 1;</script>"), html("<img src=a.png>")]
-)
+@pytest.mark.parametrize("body", ["", " \n\t ", "<html></html>", html(""), html("<img src=a.png>"), html("<p>OK</p>")])
 def test_where_nothing_is_written_there_is_no_text(body: str) -> None:
     assert refusal(body).reason is Reason.NO_TEXT
 
