@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import importlib
+import logging
 import multiprocessing
 import os
 import re
@@ -16,6 +17,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,6 +28,7 @@ from typing import Self
 import pebble
 
 from pipeline.charsets import decode
+from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
 from pipeline.visible import INVISIBLE, Seen, invisible, language, see, signs
 from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
@@ -137,16 +140,48 @@ def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
     """What a worker runs. The bound on its time is the pool's; this one counts when there is no pool any more."""
     soon = int(time.process_time() + seconds) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (soon, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-    return read(page)
+    try:
+        return read(page)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # What a page makes a library raise can be anything, and one page must not end the night: it says where.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(last.filename)}:{last.lineno}"
+        return Refusal(Reason.EXTRACT_CRASH, f"{type(error).__name__} in {place}: {' '.join(str(error).split())}"[:200])
 
 
 def read_page(page: Page) -> Document | Refusal:
     """The main text of a page as Markdown (plain text loses the headings), cleaned, with its metadata."""
+    if is_pdf(page.content_type, page.body):
+        return _from_pdf(page.body)
     text = decode(page.body, page.charset)
     is_markup = page.content_type in ("text/html", "application/xhtml+xml") or not page.content_type
     if is_markup and _MARKUP.search(text):
         return _from_markup(text, page)
     return _from_text(text, page.content_type == "text/markdown")
+
+
+def _from_pdf(body: bytes) -> Document | Refusal:
+    found = read_pdf(body)
+    if isinstance(found, Refusal):
+        return found
+    cleaned = clean(found.text)
+    if len(cleaned) < FEWEST_CHARACTERS:
+        return Refusal(Reason.NO_TEXT, f"{found.pages} pages without a letter")
+    return Document(
+        cleaned,
+        _line(found.title),
+        _line(found.author),
+        "",
+        _line(found.language)[:20],
+        found.published,
+        invisible(found.text),
+    )
+
+
+def _line(text: object, most: int = 300) -> str:
+    return " ".join(clean(str(text or "")).split())[:most]
 
 
 def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
@@ -157,7 +192,7 @@ def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
         return Refusal(Reason.NO_TEXT, f"{len(cleaned.split())} words")
     heading = _HEADING.search(cleaned) if is_markdown else None
     hidden = len(text) - len(shown) + invisible(shown)
-    return Document(cleaned, " ".join(heading[1].split())[:300] if heading else "", hidden_characters=hidden)
+    return Document(cleaned, _line(heading[1] if heading else ""), hidden_characters=hidden)
 
 
 def _from_markup(markup: str, page: Page) -> Document | Refusal:
@@ -170,16 +205,13 @@ def _from_markup(markup: str, page: Page) -> Document | Refusal:
     if len(cleaned) < SHORT_CHARACTERS and (refusal := wall(signs(seen, cleaned))):
         return refusal
 
-    def field(name: str, most: int = 300) -> str:
-        return " ".join(clean(str(fields.get(name) or "")).split())[:most]
-
     return Document(
         cleaned,
-        field("title"),
-        field("author"),
-        field("sitename"),
+        _line(fields.get("title")),
+        _line(fields.get("author")),
+        _line(fields.get("sitename")),
         language(seen.tree),
-        field("date", 40),
+        _line(fields.get("date"), 40),
         seen.hidden_characters,
     )
 
@@ -218,5 +250,6 @@ def _start_worker(parent: int, most_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
     if os.getppid() != parent:
         os._exit(1)
+    logging.disable(logging.CRITICAL)  # of the libraries: what came of a page is said once, by us
     # Here, so that no page pays for it: it takes a second, and more on a busy machine.
     importlib.import_module("trafilatura")

@@ -136,6 +136,7 @@ class Reason(str, Enum):
     PAYWALL = "paywall", _fail("the text is for subscribers", "save it by other means: logins are not supported")
     LOGIN = "login", _fail("the page is a form to log in", "save it by other means: logins are not supported")
     SOFT_404 = "soft_404", _fail("there is no such page, though the site answers as if there were", _LOOK)
+    ENCRYPTED = "encrypted", _fail("the document wants a password", "save it by other means")
     EXTRACT_TIMEOUT = "extract_timeout", _fail("taking the text out of the page took too long", _LOOK)
     EXTRACT_MEMORY = "extract_memory", _fail("taking the text out of the page needs too much memory", _LOOK)
     EXTRACT_CRASH = "extract_crash", _fail("the process that takes out the text crashed on the page", _LOOK)

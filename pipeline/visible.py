@@ -95,6 +95,14 @@ _FOR_SCREEN_READERS = frozenset(
         ".element-invisible",
     }
 )
+_BANNER = re.compile(
+    r"cookies?[-_]?(?:banner|bar|box|consent|dialog|info|law|message|modal|notice|overlay|popup|prompt|wall)"
+    r"|(?:ccpa|consent|gdpr|privacy)[-_]?(?:banner|bar|box|dialog|manager|message|modal|notice|overlay|popup|prompt)"
+    r"|onetrust|cookiebot|didomi|usercentrics|borlabs|cmplz|cookieyes|qc-cmp|sp_message",
+    re.IGNORECASE,
+)
+MOST_OF_A_BANNER = 3_000
+FEWEST_BESIDE_A_BANNER = 40
 _TAKEN_OUT = "taken-out"
 
 _TOO_DEEP = XPath("/*" * DEEPEST)
@@ -158,6 +166,7 @@ def see(markup: str, is_xml: bool = False) -> Seen | None:
     _take_out(tree, _NEVER_SHOWN(tree))
     _hide(tree, list(_hidden(tree, names)))
     after = _CHARACTERS(tree)
+    _take_out(tree, list(_banners(tree, after)))
     unseen = int(before - after) + invisible("".join(tree.itertext()))
     _lighten(tree)
     return Seen(tree, unseen, int(after), without_scripts, scripts, data)
@@ -298,6 +307,15 @@ def _hidden(tree: HtmlElement, names: dict[str, Hiding]) -> Iterator[tuple[HtmlE
         for name in _names(element):
             if name in names or name in _FOR_SCREEN_READERS:
                 yield element, names.get(name, Hiding.BOX)
+
+
+def _banners(tree: HtmlElement, characters: float) -> Iterator[HtmlElement]:
+    """The questions about cookies that stand beside a text; one that stands alone tells what the page is."""
+    for element in _NAMED(tree):
+        if _BANNER.search(f"{element.get('class')} {element.get('id')}") and _CHARACTERS(element) < MOST_OF_A_BANNER:
+            characters -= _CHARACTERS(element)
+            if characters >= FEWEST_BESIDE_A_BANNER and not element.xpath("boolean(.//h1|.//article)"):
+                yield element
 
 
 def _style(element: HtmlElement) -> styles.Style:

@@ -14,6 +14,7 @@ from pipeline.records import Reason, Refusal
 SHORT_CHARACTERS = 600
 """A longer text is a page's own, whatever words stand in it."""
 NOTICE_CHARACTERS = 300
+LABEL_CHARACTERS = 100
 FEWEST_CHARACTERS = 10
 """That say something: `Ferme le lundi.` does, `Loading...` is seen to by its own sign, `OK` does not."""
 
@@ -144,7 +145,9 @@ def _login(signs: Signs) -> str:
     if not signs.has_password:
         return ""
     named = next((line for line in signs.heading.splitlines() if SIGNS_IN.search(line)), "")
-    return named or ("" if signs.text else "only a form for a password")
+    if not named and len(signs.text) < LABEL_CHARACTERS and SIGNS_IN.search(f"{signs.text} {signs.controls}"):
+        return signs.text or "only a form for a password"
+    return named
 
 
 def _paywall(signs: Signs) -> str:

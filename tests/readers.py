@@ -24,11 +24,8 @@ def page(body: bytes | str, media: str = "text/html", charset: str = "", url: st
 def act(page: Page) -> Document | Refusal:
     """Does what the body says."""
     match page.body.decode().split():
-        case ["hang", fifo]:
-            Path(fifo).write_text(str(os.getpid()))
-            _hang()
-        case ["hang"]:
-            _hang()
+        case ["hang", *fifo]:
+            _hang(*fifo)
         case ["abort"]:
             os.abort()
         case ["kill"]:
@@ -40,13 +37,19 @@ def act(page: Page) -> Document | Refusal:
         case ["kill-once", path] if not Path(path).exists():
             Path(path).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        case ["raise"]:
+            raise IndexError("no such\nelement")
+        case ["recurse"]:
+            return act(page)
         case ["limits"]:
             limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_CPU, resource.RLIMIT_AS)]
             return Document(" ".join(map(str, [*limits, multiprocessing.get_start_method(allow_none=True)])))
     return Document(f"{os.getpid()}")
 
 
-def _hang() -> None:
+def _hang(fifo: str = "") -> None:
+    if fifo:
+        Path(fifo).write_text(str(os.getpid()))
     while True:
         pass
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import re
 import select
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 from readers import MOST_BYTES, act, page
 
 from pipeline.extract import Extractor, clean, read_page
-from pipeline.records import Document, Page, Reason, Refusal
+from pipeline.records import Document, Reason, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED: dict[str, dict[str, Any]] = json.loads((demo_site.FOLDER / "expected.json").read_text("utf-8"))
@@ -149,6 +150,142 @@ def test_no_charset_that_is_named_raises(charset: str, media: str) -> None:
     assert isinstance(read_page(page("", media, charset)), Refusal)
 
 
+SCRIPT = '<script src="app.js"></script>'
+SHORT = "<p>The pontoon is closed on Saturday, because its chains are changed. Boats may lie at the west quay.</p>"
+NAV = '<nav><a href="/">Home</a><a href="/boats">Boats</a></nav>'
+FORM = '<form><input name="user"><input type="password"><button>Log in</button></form>'
+COOKIES = "We and our 214 partners use cookies to store data. You can accept all cookies or change your consent."
+ACCEPT = "<button>Accept all</button>"
+
+WALLS = {
+    "a shell that asks in noscript": (
+        Reason.JS_SHELL,
+        f"<noscript>You need to enable JavaScript to run this app.</noscript><div id=root></div>{SCRIPT}",
+    ),
+    "a shell that asks in the page": (
+        Reason.JS_SHELL,
+        f"<div class=error><p>JavaScript is not available. Please enable JavaScript to go on.</p></div>{SCRIPT}",
+    ),
+    "a shell in Korean": (Reason.JS_SHELL, f"<p>이 페이지를 보려면 자바스크립트를 활성화하세요.</p>{SCRIPT}"),
+    "a shell in Japanese": (Reason.JS_SHELL, f"<p>JavaScriptを有効にしてください。</p>{SCRIPT}"),
+    "a shell in German": (Reason.JS_SHELL, f"<p>Bitte aktivieren Sie JavaScript in Ihrem Browser.</p>{SCRIPT}"),
+    "an empty shell": (Reason.JS_SHELL, f"<div id=app></div>{SCRIPT}"),
+    "a shell that loads": (Reason.JS_SHELL, f"<div id=app><p>Loading...</p></div>{SCRIPT}"),
+    "a check for robots": (
+        Reason.JS_SHELL,
+        f"<h1>site.test</h1><p>Verify you are human by completing this.</p>{SCRIPT}",
+    ),
+    "a question about cookies": (Reason.CONSENT_WALL, f"<div><p>{COOKIES}</p>{ACCEPT}</div>"),
+    "one in a banner": (Reason.CONSENT_WALL, f'<div class="cookie-banner"><p>{COOKIES}</p>{ACCEPT}</div>'),
+    "one in German": (
+        Reason.CONSENT_WALL,
+        "<p>Wir verwenden Cookies und brauchen Ihre Einwilligung.</p><button>Alle akzeptieren</button>",
+    ),
+    "one in Korean": (
+        Reason.CONSENT_WALL,
+        "<p>저희는 쿠키를 사용합니다. 계속하려면 동의해 주세요.</p><button>모두 동의</button>",
+    ),
+    "a text for subscribers": (
+        Reason.PAYWALL,
+        f"<article><h1>Boats</h1><p>{SENTENCE}</p><p>Subscribe to continue reading.</p></article>",
+    ),
+    "one that says so to search engines": (
+        Reason.PAYWALL,
+        '<script type="application/ld+json">{"@type":"NewsArticle","isAccessibleForFree":false}</script>'
+        f"<article><p>{SENTENCE}</p></article>",
+    ),
+    "one behind a box": (
+        Reason.PAYWALL,
+        f"<article><p>{SENTENCE}</p></article><div class=paywall-box>This article is for subscribers.</div>",
+    ),
+    "one in Japanese": (
+        Reason.PAYWALL,
+        "<article><p>港の船が増えている。</p><p>この記事は有料会員限定です。</p></article>",
+    ),
+    "a form to log in": (Reason.LOGIN, f"{NAV}{FORM}"),
+    "one with a heading": (Reason.LOGIN, f"<h1>Sign in</h1><p>Use your harbour card to go on.</p>{FORM}"),
+    "a form in Korean": (Reason.LOGIN, f"<h1>로그인</h1><p>회원 번호와 비밀번호를 넣어 주세요.</p>{FORM}"),
+    "no such page": (
+        Reason.SOFT_404,
+        f"{NAV}<h1>Page not found</h1><p>Perhaps one of these helps you on your way.</p>",
+    ),
+    "no such page by number": (
+        Reason.SOFT_404,
+        "<h1>404</h1><p>There is nothing here, or there is nothing any more.</p>",
+    ),
+    "no such page in German": (Reason.SOFT_404, "<h1>Seite nicht gefunden</h1><p>Hier ist leider nichts zu sehen.</p>"),
+    "no such page in Korean": (Reason.SOFT_404, "<h1>페이지를 찾을 수 없습니다</h1><p>주소를 다시 확인해 주세요.</p>"),
+    "no such page in Chinese": (Reason.SOFT_404, "<h1>页面不存在</h1><p>您要找的内容可能已被删除。</p>"),
+}
+
+PAGES = {
+    "a short notice": SHORT,
+    "one with scripts": SHORT + SCRIPT + "<noscript>Please enable JavaScript to see the map.</noscript>",
+    "one with a banner": f'{SHORT}<div class="cookie-banner"><p>{COOKIES}</p>{ACCEPT}</div>',
+    "one with a place to log in": f"<header>{FORM}</header><article>{SHORT}</article>",
+    "one beside texts for subscribers": f"<article>{SHORT}</article><aside><p>Subscribe to read.</p></aside>",
+    "a text about JavaScript": f"<article>{ARTICLE}<p>Every page now requires JavaScript.</p></article>{SCRIPT}",
+    "a text about cookies": f"<article>{ARTICLE}<p>{COOKIES} That is what most sites say.</p></article>{ACCEPT}",
+    "a recipe for cookies": "<h1>Oat cookies</h1><p>Stir 200 g of oats into the butter. They take ten minutes.</p>"
+    f"<div class=cookie-banner><p>{COOKIES}</p>{ACCEPT}</div>",
+    "a text about pages that are not found": f"<h1>Page not found: a history of the 404</h1>{ARTICLE * 2}",
+    "a short text about logging in": f"<h1>How boats log in to the harbour</h1>{SHORT}",
+    "a text about subscribers": f"<article>{ARTICLE}<p>The paper says: subscribe to continue reading.</p></article>",
+    "a free text": '<script type="application/ld+json">{"@type":"NewsArticle","isAccessibleForFree":true}</script>'
+    + SHORT,
+    "a text that is paid for but shown": f'<script type="application/ld+json">{{"isAccessibleForFree":false}}</script>'
+    f"<article>{ARTICLE}</article>",
+    "a poem": "<p>The heron came.<br>The heron went.<br>Nobody asked it why.</p>",
+    "a few words in Korean": "<article><p>오늘은 쉽니다. 내일 아침 여덟 시에 다시 엽니다.</p></article>",
+}
+
+
+@pytest.mark.parametrize("name", WALLS)
+def test_why_there_is_no_text_is_told_by_what_stands_there(name: str) -> None:
+    reason, body = WALLS[name]
+    found = refusal(f"<html><body>{body}</body></html>")
+    assert found.reason is reason, found
+    assert 0 < len(found.detail) <= 200
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_with_a_text_of_its_own_is_no_wall(name: str) -> None:
+    assert text(f"<html><body>{PAGES[name]}</body></html>")
+
+
+# Other kinds of text
+
+
+def test_a_plain_text_is_kept_as_it_is() -> None:
+    body = f"Boats <1931>\r\n\r\n  {SENTENCE}\r{SENTENCE} 5 < 7 & 8.\x0c"
+    found = document(read_page(page(body, "text/plain")))
+    assert found == Document(f"Boats <1931>\n\n  {SENTENCE}\n{SENTENCE} 5 < 7 & 8.")
+
+
+def test_markdown_keeps_its_marks_loses_its_comments_and_gives_its_title() -> None:
+    body = f"Intro\n\n# The *Boats* ##\n\n{SENTENCE}\n\n<!-- {SENTENCE} -->\n\n- one\n"
+    found = document(read_page(page(body, "text/markdown")))
+    assert found.text == f"Intro\n\n# The *Boats* ##\n\n{SENTENCE}\n\n\n\n- one"
+    assert (found.title, found.hidden_characters) == ("The *Boats*", len(SENTENCE) + 9)
+
+
+@pytest.mark.parametrize("media", ["text/html", ""])
+def test_a_text_without_a_tag_is_one_whatever_its_label(media: str) -> None:
+    assert text(f"{SENTENCE}\n\n{SENTENCE}", media=media) == f"{SENTENCE}\n\n{SENTENCE}"
+
+
+def test_a_page_without_a_label_is_read_as_markup() -> None:
+    assert SENTENCE in text(html(ARTICLE), media="")
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "euc-kr", "utf-16", "utf-16-le"])
+def test_a_page_is_read_by_its_charset(codec: str) -> None:
+    korean = "바닷가 전망대에 있는 빨간 우체통에 편지를 넣으면 정확히 일 년 뒤에 배달된다. 마을 사람들이 더 자주 쓴다."
+    body = html(f"<article><p>{korean}</p><p>{korean} 그렇다.</p></article>").encode(codec)
+    assert korean in document(read_page(page(body))).text
+    assert korean in document(read_page(page(korean.encode(codec), "text/plain"))).text
+
+
 # The processes
 
 
@@ -189,6 +326,13 @@ def test_a_page_that_needs_too_much_memory_says_so() -> None:
     found = extracted(["pid", "eat", "pid"], most_bytes=MOST_BYTES)
     assert reasons(found) == [None, Reason.EXTRACT_MEMORY, None]
     assert found[1] == Refusal(Reason.EXTRACT_MEMORY, "more than 1024 MiB")
+
+
+def test_a_fault_loses_its_page_only_and_says_where_it_is() -> None:
+    found = extracted(["raise", "pid", "recurse", "pid"])
+    assert reasons(found) == [Reason.EXTRACT_CRASH, None, Reason.EXTRACT_CRASH, None]
+    assert isinstance(found[0], Refusal)
+    assert re.fullmatch(r"IndexError in readers\.py:\d+: no such element", found[0].detail)
 
 
 def test_workers_are_spawned_and_bounded_in_memory_and_processor_time() -> None:
@@ -241,12 +385,13 @@ def test_workers_die_with_a_parent_that_is_killed_also_when_they_are_busy(tmp_pa
             alive -= len(ended)
 
 
-def test_a_real_page_goes_through_a_worker() -> None:
+def test_a_real_page_goes_through_a_worker_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     async def scenario() -> list[Document | Refusal]:
         async with Extractor(1) as extractor:
-            pages: list[Page] = [page(html(f"<article>{ARTICLE}</article>")), page(html(""))]
+            pages = [page(html(f"<article>{ARTICLE}</article>")), page(html("")), page(b"%PDF-1.7", "application/pdf")]
             return [await extractor.extract(one) for one in pages]
 
     found = asyncio.run(scenario())
     assert SENTENCE in document(found[0]).text
-    assert reasons(found) == [None, Reason.NO_TEXT]
+    assert reasons(found) == [None, Reason.NO_TEXT, Reason.NO_TEXT]
+    assert capfd.readouterr() == ("", "")
