@@ -133,6 +133,11 @@ class Reason(str, Enum):
     # The text in the page.
     NO_TEXT = "no_text", _fail("no text was found in the page", _LOOK)
     JS_SHELL = "js_shell", _fail("the page is empty without JavaScript", "look for a feed or a print version of it")
+    CONSENT_WALL = "consent_wall", _fail("the page shows only a question about cookies", _LOOK)
+    PAYWALL = "paywall", _fail("the text is for subscribers", "save it by other means: logins are not supported")
+    LOGIN = "login", _fail("the page is a form to log in", "save it by other means: logins are not supported")
+    SOFT_404 = "soft_404", _fail("there is no such page, though the site answers as if there were", _LOOK)
+    ENCRYPTED = "encrypted", _fail("the document wants a password", "save it by other means")
     EXTRACT_TIMEOUT = "extract_timeout", _fail("taking the text out of the page took too long", _LOOK)
     EXTRACT_MEMORY = "extract_memory", _fail("taking the text out of the page needs too much memory", _LOOK)
     EXTRACT_CRASH = "extract_crash", _fail("the process that takes out the text crashed on the page", _LOOK)
@@ -187,6 +192,8 @@ class Document:
     site: str = ""
     language: str = ""
     published: str = ""
+    hidden_characters: int = 0
+    """That stood in the page but are hidden from its reader; they are not in `text`."""
 
     @property
     def hash(self) -> str:

@@ -118,7 +118,7 @@ def test_a_request_says_who_asks_and_nothing_that_it_should_not(monkeypatch: pyt
                 assert headers_of(request) == {
                     "host": f"site.test:{there.port}",
                     "user-agent": USER_AGENT,
-                    "accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,*/*;q=0.1",
+                    "accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,application/pdf;q=0.8,*/*;q=0.1",
                     "accept-encoding": "gzip, deflate",
                 }
             assert turns == [f"site.test:{there.port}"] * 2
@@ -689,7 +689,7 @@ def test_pages_of_text_are_read(content_type: str) -> None:
 @pytest.mark.parametrize(
     ("content_type", "body", "detail"),
     [
-        ("application/pdf", HTML, "application/pdf"),
+        ("application/pdf", HTML, "no PDF, labelled application/pdf"),
         ("image/png; x=y", HTML, "image/png"),
         ("application/octet-stream", HTML, "application/octet-stream"),
         ("application/json", HTML, "application/json"),
@@ -703,6 +703,12 @@ def test_other_types_are_skipped_and_named(content_type: str, body: bytes, detai
     answer = run(get(http(body=body, content_type=content_type)))
     assert answer == Refusal(Reason.UNSUPPORTED_TYPE, detail)
     assert answer.reason.meaning.outcome is Outcome.SKIPPED
+
+
+@pytest.mark.parametrize("content_type", ["application/pdf", "Application/PDF; version=1.7", "-"])
+def test_a_pdf_is_read(content_type: str) -> None:
+    body = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
+    assert page(run(get(http(body=body, content_type=content_type)))).body == body
 
 
 def test_a_type_that_is_not_read_is_not_downloaded() -> None:
