@@ -32,6 +32,7 @@ from fake_site import (
     HTML,
     KEEP,
     LOOPBACK,
+    PATIENT,
     PAUSE,
     RESET,
     SHORT,
@@ -511,7 +512,8 @@ def test_a_name_that_hangs_ends_and_holds_up_nobody() -> None:
         return ["127.0.0.1"]
 
     async def main() -> list[Answer]:
-        async with site(http()) as there, fetcher(resolve=resolve) as one:
+        limits = replace(PATIENT, dns_seconds=0.5)
+        async with site(http()) as there, fetcher(resolve=resolve, limits=limits) as one:
             hosts = [f"hang{n}.test" for n in range(8)] + [f"good{n}.test" for n in range(10)]
             return await asyncio.gather(*(one.fetch(task(there.url(host=host))) for host in hosts))
 
@@ -594,7 +596,8 @@ def test_what_answers_is_no_tls(says: bytes | None, reason: Reason) -> None:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         try:
-            async with fetcher(resolve=names(site_test="127.0.0.1")) as one:
+            limits = SHORT if says is None else PATIENT
+            async with fetcher(resolve=names(site_test="127.0.0.1"), limits=limits) as one:
                 return await one.fetch(task(f"https://site.test:{server.sockets[0].getsockname()[1]}/"))
         finally:
             over.set()
@@ -863,7 +866,8 @@ FAULTS: dict[str, tuple[Any, Reason]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_has_its_reason(name: str) -> None:
     says, reason = FAULTS[name]
-    answer = refused(run(get(lambda path: says())))
+    limits = SHORT if reason is Reason.TIMEOUT else PATIENT
+    answer = refused(run(get(lambda path: says(), limits=limits)))
     assert answer.reason is reason
     assert "400" not in answer.detail
 
@@ -918,7 +922,7 @@ def test_a_kept_connection_that_is_closed_meanwhile_is_not_noticed() -> None:
 
 def test_a_timeout_is_not_tried_again() -> None:
     async def main() -> None:
-        async with site([HANG]) as there, fetcher(turns=(turns := Turns())) as one:
+        async with site([HANG]) as there, fetcher(turns=(turns := Turns()), limits=SHORT) as one:
             assert refused(await one.fetch(task(there.url()))).reason is Reason.TIMEOUT
             assert len(turns) == 1
 
@@ -1250,7 +1254,8 @@ def test_what_a_robots_txt_means_for_a_page(name: str) -> None:
             known = {"/a": http(), "/else": http(404)}
             there.says = lambda path: known.get(path) or (says(path) if callable(says) else says)
             policy = one_address(there.port)
-            async with fetcher(policy, respect_robots=True, resolve=resolve) as one:
+            limits = SHORT if "silence" in name else PATIENT
+            async with fetcher(policy, respect_robots=True, resolve=resolve, limits=limits) as one:
                 answer = await one.fetch(task(there.url("/a")))
             assert ("/a" in there.paths) == (reason is None)
             if reason:
