@@ -77,7 +77,7 @@ def _same(what: str) -> Meaning:
 
 _LATER = "nothing to do: a later run asks again"
 _LOOK = "look at the page in a browser; take it off the list if it is gone for good"
-_MODEL = "try another model, or `retry` it"
+_MODEL = "try another model; the next run asks again"
 
 
 class Reason(str, Enum):
@@ -107,7 +107,7 @@ class Reason(str, Enum):
     # The way to the page.
     ROBOTS = "robots", _skip("the site's robots.txt forbids the page", "respect it; `--ignore-robots` on your own site")
     ROBOTS_UNREACHABLE = "robots_unreachable", _defer("the site's robots.txt could not be had", _LATER)
-    NOAI = "noai", _skip("the page asks not to be read by a model", "respect it; it counts with `--respect-noai` only")
+    NOAI = "noai", _skip("the page asks not to be read by a model", "respect it")
     DNS_ERROR = "dns_error", _fail("the host name does not exist", _LOOK)
     DNS_TIMEOUT = "dns_timeout", _defer("the host name could not be looked up now", _LATER)
     CONNECT_ERROR = "connect_error", _defer("no connection to the host", _LATER)
@@ -128,7 +128,7 @@ class Reason(str, Enum):
     HTTP_4XX = "http_4xx", _fail("the site refuses the request", _LOOK)
     HTTP_5XX = "http_5xx", _defer("the site has a fault of its own", _LATER)
     NO_CONTENT = "no_content", _fail("the site answers without a page", _LOOK)
-    TOO_LARGE = "too_large", _fail("the page is larger than the limit", "raise `--max-bytes` if it is worth it")
+    TOO_LARGE = "too_large", _fail("the page is larger than the limit", "save it by other means")
     UNSUPPORTED_TYPE = "unsupported_type", _skip("it is not a page of text", "save it by other means")
     # The text in the page.
     NO_TEXT = "no_text", _fail("no text was found in the page", _LOOK)

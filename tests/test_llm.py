@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import fake_ollama
@@ -239,11 +238,6 @@ def test_a_model_is_described_as_its_server_does(fake: FakeOllama) -> None:
     assert (model.digest, model.tools, model.trained_context) == (DIGEST, True, 8_192)
     with pytest.raises(ModelUnusable, match="ollama pull nope"):
         asyncio.run(main("nope"))
-
-
-def test_only_one_module_knows_the_package() -> None:
-    users = [path.name for path in Path("pipeline").rglob("*.py") if "import ollama" in path.read_text()]
-    assert users == ["llm.py"]
 
 
 def burst(*times: tuple[int, int]) -> list[dict[str, int]]:

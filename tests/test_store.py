@@ -291,6 +291,11 @@ def test_a_place_where_no_database_can_be_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
+def test_a_reader_cannot_write(store: Store, path: Path) -> None:
+    with closing(connect(path, write=False)) as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("DELETE FROM pages")
+
+
 def test_a_second_run_is_told_who_holds_the_database(path: Path) -> None:
     with lock(path), pytest.raises(LockHeld, match=f"pid {os.getpid()} since"), lock(path):
         pass
