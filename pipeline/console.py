@@ -1,57 +1,113 @@
 """Rows into lines for people and scripts: the one module that knows rich.
 
 stdout is data, stderr is talk. On a terminal a run shows how far it is; elsewhere it says nothing until the end,
-and with `-q` nothing at all unless something is wrong.
+and with `-q` nothing at all unless something is wrong. What comes from a page is shown without the characters that
+a terminal obeys; and a night does not end because nobody can be told of it any more.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import shlex
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from errno import EPIPE
+from pathlib import Path
+from types import TracebackType
 from typing import TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
-from pipeline.records import Reason
+from pipeline.errors import UsageError
+from pipeline.records import Outcome, Reason, State
 
 MOST_LINES = 20
 """What a failed night mails at the most."""
+MOST_CHARACTERS = 200
+"""Of a URL or a detail in one line of talk."""
+NARROWEST_TITLE = 24
+WIDEST_TITLE = 40
+"""In cells of a terminal, where title and URL share a line."""
+_STYLES = {"summarized": "green", "failed": "red", "deferred": "yellow"}
 _COLUMNS_OF_JSON = ("key_points", "flags")
+_JOINERS = "\u200c\u200d"
+"""Without them Persian, Hindi and many emoji are misspelt; a terminal does nothing with them."""
+_STATES_OF = {
+    Outcome.FAILED: (State.FAILED,),
+    Outcome.DEFERRED: (State.DEFERRED,),
+    Outcome.SKIPPED: (State.SKIPPED,),
+    Outcome.WAITING: (State.QUEUED, State.FETCHED),
+}
+"""Where a page stands that had this outcome."""
+
+
+class ReaderGone(Exception):
+    """Whoever read standard output has read enough (`| head`): nobody is left to write for."""
+
+
+class _Stderr(Terminal):
+    """rich ends the program when its reader is gone (seen with 15.0); a night is not for its reader alone."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _to_nowhere(sys.stderr)
 
 
 class Console:
     """Where a run talks to: `verbosity` is −1 (quiet), 0, or 1 (a line a page)."""
 
-    def __init__(self, verbosity: int = 0, as_json: bool = False, out: TextIO | None = None) -> None:
+    def __init__(self, verbosity: int = 0, as_json: bool = False) -> None:
         self.verbosity = verbosity
-        self._as_json = as_json
-        self._out = out or sys.stdout
-        self._terminal = Terminal(stderr=True, highlight=False, soft_wrap=True)
+        self.as_json = as_json
+        on_terminal = sys.stderr.isatty()
+        # FORCE_COLOR would have rich take a file for a terminal.
+        self._terminal = _Stderr(
+            stderr=True, force_terminal=on_terminal, emoji=False, markup=False, highlight=False, soft_wrap=True
+        )
         self._progress: Progress | None = None
+
+    # Talk
 
     def say(self, text: str) -> None:
         """Something that a person may want to know; not with `-q`."""
         if self.verbosity >= 0:
-            self._terminal.print(text, markup=False)
+            self.warn(text)
 
     def warn(self, text: str) -> None:
         """Something that is wrong; always."""
-        self._terminal.print(text, markup=False)
+        try:
+            self._terminal.print(printable(text))
+        except OSError:  # the disk behind it is full: there is nobody to tell
+            self._terminal.on_broken_pipe()
+
+    @property
+    def tells_pages(self) -> bool:
+        """Whether anything is said of a page that is done."""
+        return self.as_json or self.verbosity > 0
 
     def page(self, row: sqlite3.Row) -> None:
         """One page is done, and what was said of it is on the disk."""
-        if self._as_json:
-            self._data(json_line(row))
+        if self.as_json:
+            try:
+                data(json_line(row))
+                flush()
+            except ReaderGone:
+                self.as_json = False
+            except UsageError as lost:
+                self.as_json = False
+                self.warn(f"{lost}; the run goes on")
         if self.verbosity > 0:
-            words = [str(row["state"]), str(row["url"])]
-            if row["reason"]:
-                words.append(f"({row['reason']})")
-            self._terminal.print(" ".join(words), markup=False)
+            reason = f" ({row['reason']})" if row["reason"] else ""
+            self.warn(f"{row['outcome']} {shortened(row['url'])}{reason}")
         if self._progress:
             self._progress.advance(self._progress.task_ids[0])
 
@@ -67,12 +123,55 @@ class Console:
             yield
         self._progress = None
 
-    def _data(self, line: str) -> None:
-        try:
-            print(line, file=self._out, flush=True)
-        except (BrokenPipeError, OSError):
-            # Whoever read us has gone (`| head`), or the disk behind stdout is full: the night goes on.
-            self._as_json = False
+
+def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str) -> list[str]:
+    """The end of a run in at most `MOST_LINES` lines: counts, the first faults, where the rest is to be seen.
+
+    What is wrong comes before what was passed over on purpose.
+    """
+    parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
+    lines = [f"{', '.join(parts) or 'nothing to do'}: {db}"]
+    in_order = sorted(faults, key=lambda fault: Reason(str(fault["reason"])).meaning.exit_code == 0)
+    most = MOST_LINES - 1 if len(in_order) < MOST_LINES else MOST_LINES - 2
+    for fault in in_order[:most]:
+        reason = Reason(str(fault["reason"]))
+        told = fault["detail"] or reason.meaning.what
+        lines.append(f"  {fault['outcome']} {reason.value}: {shortened(fault['url'])}: {shortened(told)}")
+    if rest := len(in_order) - most if len(in_order) > most else 0:
+        outcomes = {Outcome(str(fault["outcome"])) for fault in in_order[most:]}
+        states = [
+            f"--state {state.value}" for outcome in Outcome if outcome in outcomes for state in _STATES_OF[outcome]
+        ]
+        lines.append(
+            f"  and {rest} more: summarize-batch list --db {shlex.quote(os.path.abspath(db))} {' '.join(states)}"
+        )
+    return lines
+
+
+# Data
+
+
+def data(line: str) -> None:
+    """One line on standard output. Raises `ReaderGone`, or `UsageError` when it cannot be written."""
+    with _written():
+        print(line)
+
+
+def flush() -> None:
+    """What was written to standard output is with its reader. Raises as `data` does."""
+    with _written():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _to_nowhere(sys.stdout)
+        if error.errno == EPIPE:
+            raise ReaderGone from error
+        raise UsageError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def json_line(row: sqlite3.Row) -> str:
@@ -81,29 +180,141 @@ def json_line(row: sqlite3.Row) -> str:
     for name in _COLUMNS_OF_JSON:
         if isinstance(values.get(name), str):
             values[name] = json.loads(str(values[name]))
-    return json.dumps(values, ensure_ascii=not _writes_unicode())
+    return json_text(values)
 
 
-def _writes_unicode() -> bool:
-    return (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "") in ("utf8", "utf16")
+def json_text(values: Mapping[str, object]) -> str:
+    """A JSON object in one line; what no terminal should see is escaped, so that nothing is lost."""
+    unicode = sys.stdout.encoding.lower().replace("-", "") in ("utf8", "utf16")
+    text = json.dumps(values, ensure_ascii=not unicode)
+    if text.isprintable():
+        return text
+    return "".join(char if _harmless(char) else json.dumps(char)[1:-1].replace("\x7f", "\\u007f") for char in text)
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows as a table on stdout."""
-    table = Table(*titles, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    Terminal(highlight=False, markup=False).print(table)
+def listing(rows: Iterable[sqlite3.Row]) -> None:
+    """State, reason, title and URL of pages: in columns on a terminal, else a line a page with tabs between them.
+
+    The URL is never cut, it is what `show` wants next: where the terminal is too narrow, it stands under the title.
+    Raises as `data` does.
+    """
+    if not sys.stdout.isatty():
+        for row in rows:
+            data("\t".join(_cell(row[name]) for name in ("state", "reason", "url", "title")))
+        return
+    cells = [[_cell(row[name]) for name in ("state", "reason", "title", "url")] for row in rows]
+    terminal = Terminal(emoji=False, markup=False, highlight=False, soft_wrap=True)
+    state_width, reason_width, title_width, url_width = (
+        max((cell_len(row[column]) for row in cells), default=0) for column in range(4)
+    )
+    indent = state_width + reason_width + 4
+    room = min(title_width, terminal.width - indent - url_width - 2, WIDEST_TITLE)
+    under = room < min(title_width, NARROWEST_TITLE)
+    for state, reason, title, url in cells:
+        if not under:
+            page = f"{_fitted(title, room)}  {url}"
+        elif title:
+            page = f"{_fitted(title, max(terminal.width - indent, NARROWEST_TITLE)).rstrip()}\n{' ' * indent}{url}"
+        else:
+            page = url
+        line = f"  {_fitted(reason, reason_width)}  {page}"
+        terminal.print(Text.assemble((_fitted(state, state_width), _STYLES.get(state, "")), line))
 
 
-def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str) -> list[str]:
-    """The end of a run in at most `MOST_LINES` lines: counts, the first faults, where the rest is to be seen."""
-    parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
-    lines = [f"{', '.join(parts) or 'nothing to do'}: {db}"]
-    shown = faults[: MOST_LINES - 2]
-    for fault in shown:
-        reason = Reason(str(fault["reason"]))
-        lines.append(f"  {fault['outcome']} {reason.value}: {fault['url']}: {fault['detail'] or reason.meaning.what}")
-    if len(faults) > len(shown):
-        lines.append(f"  and {len(faults) - len(shown)} more: summarize-batch list --db {db} --state failed")
-    return lines
+def _cell(value: object) -> str:
+    return printable(" ".join(str(value or "").split()))
+
+
+def _fitted(text: str, cells: int) -> str:
+    """A text in so many cells of a terminal; a Chinese character takes two."""
+    if cell_len(text) > cells:
+        text = set_cell_size(text, cells - 1).rstrip() + "…"
+    return set_cell_size(text, cells)
+
+
+# What may be shown
+
+
+def printable(text: object) -> str:
+    """A text in one line, without what a terminal obeys (control characters, changes of direction): that is escaped."""
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(char if _harmless(char) else char.encode("unicode_escape").decode() for char in line)
+
+
+def shortened(text: object, most: int = MOST_CHARACTERS) -> str:
+    """The beginning of a text in one line, for talk."""
+    line = " ".join(str(text or "").split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _harmless(char: str) -> bool:
+    return char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"
+
+
+# Streams, bugs
+
+
+def standard_streams() -> None:
+    """Makes the standard streams such that nothing can go wrong with them but what is told.
+
+    In place of one that was closed the next file would be opened: a warning that some library writes to stream 2
+    would then stand in the database.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest that is free is taken, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the program lives
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """What is still held for a stream goes nowhere: Python would fail on it once more at its end (exit code 120)."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def tell_bugs(verbose: bool, db: Path | None = None) -> None:
+    """From here on a bug is one line on stderr; its trace goes there too if `verbose`, else into a file beside `db`."""
+
+    def hook(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+        trace = "".join(traceback.format_exception(error))
+        kept = None if verbose or db is None else _keep(trace, db)
+        if kept is None and (verbose or db is not None):
+            print(trace, file=sys.stderr)
+        where = f"the trace is in {kept}" if kept else "-v shows the trace"
+        Console().warn(f"summarize-batch: a bug: {_innermost(error)}; {where}")
+
+    sys.excepthook = hook
+
+
+def _keep(trace: str, db: Path) -> Path | None:
+    path = db.absolute().with_name(db.name + ".bug.txt")
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
+            file.write(trace)
+    except OSError:
+        return None
+    return path
+
+
+def _innermost(error: BaseException) -> str:
+    """What was raised, and the innermost line of this program that it went through."""
+    frames = _ours(error)
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+        frames = _ours(error) or frames
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return shortened(f"{type(error).__name__}: {error}") + place
+
+
+def _ours(error: BaseException) -> list[traceback.FrameSummary]:
+    here = Path(__file__).parent
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(here)]

@@ -9,8 +9,11 @@ model. Where it does otherwise, and means to:
   of the tools' schemas leaves the model nothing else to write, at temperature 0 (one with 135 million parameters
   hardly ever calls by itself). What it writes as the arguments is its own, and may be wrong.
 - `keep_alive` is ignored: the model stays loaded from the first request that needs it to the end.
+- `num_ctx` below 1 is served as 256, the smallest context (the real server cuts the prompt to 3 tokens).
 - One request is computed at a time, first come, first served.
 - Options that are not named are llama.cpp's defaults; nothing guards against repeated tokens.
+- `/api/show` has no `modelfile`, `parameters`, `template` and `tensors`: there is no Modelfile, and the prompt is
+  laid out by this module.
 
 xllamacpp (2026.10) holds the GIL while it loads a model (0.4 s for the packaged one); all else leaves the loop alone.
 """
@@ -36,7 +39,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, BinaryIO, ClassVar, TypeVar
 
 import pydantic
 from aiohttp import web
@@ -125,6 +128,8 @@ class _Model:
     metadata: dict[str, Any]
     entry: dict[str, Any]
     """What `/api/tags` says of it."""
+    details: dict[str, Any]
+    """What the other answers say of it: two lengths less, as with the real server."""
 
 
 def _described(path: Path, name: str) -> _Model:
@@ -139,60 +144,111 @@ def _described(path: Path, name: str) -> _Model:
         "format": "gguf",
         "family": family,
         "families": [family],
-        "parameter_size": metadata.get("general.size_label", "unknown"),
-        "quantization_level": "unknown",
-        "context_length": trained,
-        "embedding_length": metadata.get(f"{family}.embedding_length"),
+        "parameter_size": _in_short(metadata["general.parameter_count"]),
+        "quantization_level": _QUANTIZATIONS.get(metadata.get("general.file_type", -1), "unknown"),
     }
+    lengths = {"context_length": trained, "embedding_length": metadata.get(f"{family}.embedding_length", 0)}
     entry = {
         "name": _tagged(name),
         "model": _tagged(name),
         "modified_at": _time(path.stat().st_mtime),
         "size": path.stat().st_size,
         "digest": digest,
-        "details": details,
+        "details": details | lengths,
         "capabilities": ["completion", "tools"],
     }
-    return _Model(path, _tagged(name), trained, metadata, entry)
+    return _Model(path, _tagged(name), trained, metadata, entry, details)
 
 
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_STRING, _ARRAY = 8, 9
+_QUANTIZATIONS = {
+    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S"},
+    **{12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 32: "BF16"},
+}
+"""What the numbers in `general.file_type` stand for; llama.cpp has more of them, in rare files."""
+
+
+def _in_short(count: int) -> str:
+    """134515008 as 134.52M."""
+    return f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a GGUF file; arrays (vocabularies) are skipped and `None`, as in Ollama's answers.
+    """The metadata of a GGUF file, with the number of its parameters as Ollama counts them.
 
-    Each step reads some bytes or fails at the file's end, so its size bounds the work whatever counts it claims.
-    Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+    Raises `UsageError` when it cannot be read, is something else, or ends too early.
     """
-
-    def number(code: str) -> Any:
-        return struct.unpack(code, file.read(struct.calcsize(code)))[0]
-
-    def text() -> str:
-        return str(file.read(min(number("<Q"), 2**20)), "utf-8", "replace")
-
-    def value(kind: int) -> Any:
-        if kind != _ARRAY:
-            return text() if kind == _STRING else number(_SCALARS[kind])
-        inner, length = number("<I"), number("<Q")
-        for _ in range(length if inner == _STRING else 1):
-            file.seek(number("<Q") if inner == _STRING else length * struct.calcsize(_SCALARS[inner]), os.SEEK_CUR)
-        return None
-
     try:
         with path.open("rb") as file:
-            if file.read(4) != b"GGUF" or number("<I") < 2:  # the first version counted in 32 bits
-                raise ValueError("no GGUF")
-            _, entries = number("<Q"), number("<Q")
-            found = {text(): value(number("<I")) for _ in range(entries)}
+            found, end = _Gguf(file).header()
+            size = file.seek(0, os.SEEK_END)
         int(found[f"{found['general.architecture']}.context_length"])
     except OSError as error:
         raise UsageError(f"The model {path} cannot be read: {error.strerror}.") from error
-    except (struct.error, ValueError, OverflowError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, ArithmeticError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no GGUF file with a language model.") from error
+    if size <= end:
+        raise UsageError(f"The model {path} ends after {size:,} bytes, in the middle of it: download it again.")
     return found
+
+
+class _Gguf:
+    """The header of a GGUF file, read from its start. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+    Each step reads some bytes or fails at the file's end, so its size bounds the work whatever counts it claims.
+    """
+
+    _SCALARS: ClassVar = {
+        **{0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i"},
+        **{6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"},
+    }
+    _STRING, _ARRAY = 8, 9
+    _MAX_DIMENSIONS = 4
+    _ALIGNMENT = 32
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def header(self) -> tuple[dict[str, Any], int]:
+        """The metadata, and a position that the file has to go beyond: where its last tensor begins."""
+        if self._file.read(4) != b"GGUF" or self._number("<I") < 2:  # the first version counted in 32 bits
+            raise ValueError("no GGUF")
+        tensors, entries = self._number("<Q"), self._number("<Q")
+        found = {self._text(): self._value(self._number("<I")) for _ in range(entries)}
+        parameters = last = 0
+        for _ in range(tensors):
+            elements, offset = self._tensor()
+            parameters, last = parameters + elements, max(last, offset)
+        alignment = int(found.get("general.alignment", self._ALIGNMENT))
+        start = math.ceil(self._file.tell() / alignment) * alignment
+        return found | {"general.parameter_count": parameters}, start + last
+
+    def _number(self, code: str) -> Any:
+        return struct.unpack(code, self._file.read(struct.calcsize(code)))[0]
+
+    def _text(self) -> str:
+        return str(self._file.read(min(self._number("<Q"), 2**20)), "utf-8", "replace")
+
+    def _value(self, kind: int) -> Any:
+        """Arrays (vocabularies) are skipped and `None`, as in Ollama's answers."""
+        if kind != self._ARRAY:
+            return self._text() if kind == self._STRING else self._number(self._SCALARS[kind])
+        inner, length = self._number("<I"), self._number("<Q")
+        if inner != self._STRING:
+            self._file.seek(length * struct.calcsize(self._SCALARS[inner]), os.SEEK_CUR)
+        else:
+            for _ in range(length):
+                self._file.seek(self._number("<Q"), os.SEEK_CUR)
+        return None
+
+    def _tensor(self) -> tuple[int, int]:
+        """How many elements the next tensor has, and where in the data it begins."""
+        self._text()
+        dimensions = self._number("<I")
+        if dimensions > self._MAX_DIMENSIONS:
+            raise ValueError("no tensor")
+        elements = math.prod(self._number("<Q") for _ in range(dimensions))
+        self._number("<I")
+        return elements, self._number("<Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +274,12 @@ class _Llama:
     def load(self, num_ctx: int) -> int:
         """Loads the model if it is not there with this context; gives the nanoseconds that it took."""
         started = time.perf_counter_ns()
-        served = min(math.ceil(max(1, num_ctx) / _CONTEXT_STEP) * _CONTEXT_STEP, self._model.trained_context)
+        asked = max(1, num_ctx)
+        served = min(math.ceil(asked / _CONTEXT_STEP) * _CONTEXT_STEP, self._model.trained_context)
         if served != self._served:
             self.close()
             self._open(served)
-        self.asked = min(num_ctx, self._model.trained_context)
+        self.asked = min(asked, self._model.trained_context)
         return time.perf_counter_ns() - started
 
     def _open(self, served: int) -> None:
@@ -452,7 +509,7 @@ class _Api:
 
     async def _ps(self, _: web.Request) -> web.Response:
         entry, asked = self._model.entry, self._llama.asked
-        kept = {key: entry[key] for key in ("name", "model", "size", "digest", "details")}
+        kept = {key: entry[key] for key in ("name", "model", "size", "digest")} | {"details": self._model.details}
         never = _time(2**33)
         loaded = [kept | {"expires_at": never, "size_vram": 0, "context_length": asked}] if asked else []
         return web.json_response({"models": loaded})
@@ -461,8 +518,8 @@ class _Api:
         asked = (await _read(request, _Named, "ShowRequest")).model
         self._check_name(asked, asked and _tagged(asked))
         info = {key: value for key, value in self._model.metadata.items() if key != "tokenizer.chat_template"}
-        kept = {key: self._model.entry[key] for key in ("details", "capabilities", "modified_at")}
-        return web.json_response(kept | {"model_info": info})
+        kept = {key: self._model.entry[key] for key in ("capabilities", "modified_at")}
+        return web.json_response(kept | {"details": self._model.details, "model_info": info})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         arrived = time.perf_counter_ns()

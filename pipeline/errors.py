@@ -5,7 +5,8 @@
     SummarizeBatchError
     ├── PageNotDone            this page does not end in a summary now; the others go on
     │   ├── PageFailed         its own fault: it has a reason, and the night may try again
-    │   │   └── TooLong        the model was sent more than it can hold; it was told so, nothing was lost
+    │   │   ├── TooLong        the model was sent more than it can hold; it was told so, nothing was lost
+    │   │   └── NoTools        the model knows no tools, and was offered one
     │   └── PageWaits          not its fault (the model is down, the run is stopping): it keeps its state
     └── RunLost                the run ends, with this exit code and one sentence
         ├── UsageError         2   a wrong option, a source that cannot be read, a package that is missing
@@ -48,6 +49,13 @@ class TooLong(PageFailed):
         super().__init__(Reason.LLM_CONTEXT, detail)
         self.prompt_tokens = prompt_tokens
         self.served_context = served_context
+
+
+class NoTools(PageFailed):
+    """The server refuses to offer tools to this model (HTTP 400, `does not support tools`)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Reason.LLM_ERROR, detail)
 
 
 class PageWaits(PageNotDone):

@@ -76,6 +76,12 @@ class Frontier:
         self._idle.append(host)
         self._changed.set()
 
+    def begin_again(self) -> None:
+        """Looks for tasks from the first host on: some may have become ready anew."""
+        self._idle.clear()
+        self._last_host = ""
+        self._more_hosts = True
+
     def stop(self) -> None:
         """No further task is handed out."""
         self._stopped = True

@@ -9,13 +9,15 @@ goes into the loading request only (repeated, it keeps other requests of the ser
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -24,13 +26,24 @@ import ollama
 import pydantic
 import tenacity
 
-from pipeline.errors import ModelUnusable, PageFailed, PageNotDone, PageWaits, TooLong
+from pipeline import tokens
+from pipeline.errors import ModelUnusable, NoTools, PageFailed, PageNotDone, PageWaits, TooLong
 from pipeline.records import Answer, Message, Reason, Request, ToolCall, ToolSpec
 
 TRIES = 4
 """Of one request, when the connection or the runner broke; the only retry layer."""
+ANSWER_SECONDS = 10.0
+"""For a server to say that it is there; one that is loading a model says so too."""
 LOAD_SECONDS = 600.0
 """A model of 40 GB is read from a slow disk in minutes."""
+MOST_SLOTS = 4
+"""Requests of the burst that finds the slots out; more than a home server has."""
+BURST_TOKENS = 24
+SAMPLING: dict[str, object] = {"temperature": 0.0, "repeat_penalty": 1.1}
+"""What is sent unless `--option` says otherwise. Without the penalty a small model repeats a sentence to the end of its
+room (SmolLM2 135M: on 4 of 11 pages of the demo)."""
+AGAIN: dict[str, object] = {"temperature": 0.6, "repeat_penalty": 1.2, "seed": 1}
+"""What a second try has instead: at temperature 0 another seed gives the same answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,8 @@ class Model:
     """Whether its template knows tools; a guess of the server's."""
     trained_context: int
     """In tokens; above it `num_ctx` is cut down in silence."""
+    loaded_context: int = 0
+    """With which it is loaded now; 0: it is not. Asking for another one loads it anew."""
 
 
 class _Broken(PageNotDone):
@@ -67,6 +82,37 @@ class _Client(ollama.AsyncClient):
         return value
 
 
+class _Circuit:
+    """Whether a server is worth asking: after a few failures in a row one request in a while finds out."""
+
+    FAILURES = 3
+    SECONDS = 30.0
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._next_try = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._failures >= self.FAILURES
+
+    def may_try(self) -> bool:
+        if not self.is_open:
+            return True
+        if self._clock() < self._next_try:
+            return False
+        self._next_try = self._clock() + self.SECONDS
+        return True
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._next_try = self._clock() + self.SECONDS
+
+    def worked(self) -> None:
+        self._failures = 0
+
+
 class ModelClient:
     """One model on one server, for one run. Use it with `async with`, within one event loop."""
 
@@ -75,16 +121,19 @@ class ModelClient:
         host: str,
         model: str,
         timeout: float,
-        slots: int = 1,
-        temperature: float = 0.0,
+        options: Mapping[str, object] = MappingProxyType({}),
         sleep: Callable[[float], Any] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host = host
         self.model = model
         self.num_ctx = 0
         self._timeout = timeout
-        self.sampling: dict[str, object] = {"temperature": temperature}
-        self._slots = asyncio.Semaphore(slots)
+        self.sampling: dict[str, object] = {**SAMPLING, **options}
+        self.counted: Callable[[Mapping[str, int], int], None] = lambda units, real: None
+        """Is told of each prompt: its `tokens.units`, and the tokens that the server says it has."""
+        self._keep_alive: str | None = None
+        self._circuit = _Circuit(clock)
         self._sleep = sleep
         self._client = _Client(
             host,
@@ -103,34 +152,78 @@ class ModelClient:
     ) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
 
+    async def version(self) -> str:
+        """The server's version; empty if it tells none. Raises as `describe` does."""
+        return str((await self._told("/api/version")).get("version") or "")
+
     async def describe(self) -> Model:
         """What the server says of the model.
 
         Raises `ModelUnusable` when the server does not have it, `PageWaits` when nothing answers.
         """
-        try:
-            shown = await self._client.post("/api/show", {"model": self.model})
-            tags = await self._client.get("/api/tags")
-        except Exception as error:
-            raise self._translated(error) from error
+        shown = await self._told("/api/show", {"model": self.model})
+        tags = await self._told("/api/tags")
+        loaded = await self._told("/api/ps")
         info = shown.get("model_info") or {}
         trained = info.get(f"{info.get('general.architecture')}.context_length") or 0
         wanted = self.model if ":" in self.model else f"{self.model}:latest"
         digests = {entry.get("name"): entry.get("digest") for entry in tags.get("models") or []}
+        contexts = {entry.get("name"): entry.get("context_length") for entry in loaded.get("models") or []}
         return Model(
             self.model,
             str(digests.get(wanted) or ""),
             "tools" in (shown.get("capabilities") or []),
             int(trained),
+            int(contexts.get(wanted) or 0),
         )
 
+    async def _told(self, path: str, body: dict[str, object] | None = None) -> dict[str, Any]:
+        try:
+            return await (self._client.get(path) if body is None else self._client.post(path, body))
+        except Exception as error:
+            meaning = self._translated(error)
+            # Here it is no page that waits, and nobody tries again at once: the server is down for now.
+            raise PageWaits(meaning.reason, meaning.detail) if isinstance(meaning, _Broken) else meaning from error
+
     async def load(self, num_ctx: int, keep_alive: str | None = None) -> None:
-        """Loads the model with the context of this run: the one request that may say `keep_alive`."""
-        self.num_ctx = num_ctx
-        body: dict[str, object] = {"model": self.model, "messages": [], "stream": False, "options": self._options()}
-        if keep_alive is not None:
-            body["keep_alive"] = keep_alive
+        """Loads the model with the context of this run: the one request that may say `keep_alive`.
+
+        Raises `PageWaits` when the server is down, `ModelUnusable`.
+        """
+        self.num_ctx, self._keep_alive = num_ctx, keep_alive
+        async with self._watched():
+            await self._load()
+
+    async def _load(self) -> None:
+        options = self._options()
+        body: dict[str, object] = {"model": self.model, "messages": [], "stream": False, "options": options}
+        if self._keep_alive is not None:
+            body["keep_alive"] = self._keep_alive
         await self._posted(body, LOAD_SECONDS)
+
+    async def slots(self) -> int:
+        """How many requests the server computes at once, up to `MOST_SLOTS`: found out by a burst of equal ones.
+
+        No API tells the number. 1 when in doubt, also when the server has a fault.
+        """
+        body: dict[str, object] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": "Write the numbers from 1 to 100."}],
+            "stream": False,
+            "truncate": False,
+            "think": False,
+            "options": self._options(num_predict=BURST_TOKENS, seed=0),
+        }
+
+        async def asked() -> dict[str, Any]:
+            try:
+                return await self._posted(body, self._timeout)
+            except (PageNotDone, ModelUnusable):
+                return {}
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(asked()) for _ in range(MOST_SLOTS)]
+        return slots_of([task.result() for task in tasks])
 
     async def chat(self, request: Request) -> Answer:
         """One request, one answer that counts.
@@ -144,16 +237,47 @@ class ModelClient:
             "stream": False,
             "truncate": False,
             "think": False,
-            "options": self._options(num_predict=max(1, request.num_predict), seed=request.seed),
+            "options": self._options(
+                num_predict=max(1, request.num_predict), **(AGAIN if request.again else {"seed": 0})
+            ),
         }
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
         if request.schema is not None:
             body["format"] = request.schema
-        async with self._slots:
-            started = time.monotonic()
-            reply = await self._posted(body, self._timeout)
-            return _answer(reply, self.num_ctx, time.monotonic() - started)
+        units = tokens.units(_shown(body))
+        started = time.monotonic()
+        async with self._watched():
+            if self._circuit.is_open:
+                # It may have been started anew: the model is loaded with our options first, as at the beginning.
+                await self._load()
+            try:
+                reply = await self._posted(body, self._timeout)
+            except TooLong as refused:
+                if refused.prompt_tokens:
+                    self.counted(units, refused.prompt_tokens)
+                raise
+        answer = _answer(reply, self.num_ctx, time.monotonic() - started)
+        if answer.prompt_tokens < (least := tokens.least(units)):
+            what = (
+                f"the server counts {answer.prompt_tokens} tokens where there are {least} at least: it cut the prompt"
+            )
+            raise PageFailed(Reason.LLM_CONTEXT, what)
+        self.counted(units, answer.prompt_tokens)
+        return answer
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Around a request: while the server is down most are not even sent."""
+        if not self._circuit.may_try():
+            raise PageWaits(Reason.LLM_DOWN, f"Ollama at {self.host} did not answer just now")
+        try:
+            yield
+        except PageWaits as waits:
+            if waits.reason is Reason.LLM_DOWN:
+                self._circuit.failed()
+            raise
+        self._circuit.worked()
 
     def _options(self, **own: object) -> dict[str, object]:
         return {**self.sampling, "num_ctx": self.num_ctx, **own}
@@ -195,6 +319,31 @@ class ModelClient:
         return error
 
 
+def slots_of(replies: Sequence[Mapping[str, Any]]) -> int:
+    """How many of equal requests that were sent at once did not wait for another one's end.
+
+    `total_duration` counts from the arrival, so what is not spent on loading, reading and writing was spent waiting
+    (server 0.33 with one slot: 3, 338, 645, 948 ms; with two: 2, 46, 704, 1392).
+    """
+    parts = ("load_duration", "prompt_eval_duration", "eval_duration")
+    try:
+        work = [sum(int(reply[part]) for part in parts) for reply in replies]
+        waits = [int(reply["total_duration"]) - spent for reply, spent in zip(replies, work, strict=True)]
+    except (KeyError, TypeError, ValueError):
+        return 1
+    return max(1, sum(wait < min(work) / 2 for wait in waits if min(work) > 0))
+
+
+async def first_that_answers(hosts: Sequence[str], seconds: float = ANSWER_SECONDS) -> str:
+    """The first of the servers that says anything at all; the first of them when none does, or there is no other."""
+    for host in hosts if len(hosts) > 1 else ():
+        async with httpx.AsyncClient(timeout=seconds, trust_env=not is_local(host)) as client:
+            with contextlib.suppress(httpx.TransportError):
+                await client.get(f"{host}/api/version")
+                return host
+    return hosts[0]
+
+
 def is_local(host: str) -> bool:
     """Whether a server's URL names this machine."""
     name = urlsplit(host if "//" in host else f"//{host}").hostname or ""
@@ -218,6 +367,8 @@ def _meaning(status: int, text: str, model: str) -> Exception:  # noqa: PLR0911 
         return ModelUnusable(f"no memory for model {model}: {text[:200]}")
     if status == 500 and "error parsing tool call" in text:
         return PageFailed(Reason.LLM_ERROR, text[:300])
+    if status == 400 and "does not support tools" in text:
+        return NoTools(text[:200])
     if status in (-1, 500):
         return _Broken(Reason.LLM_ERROR, text[:300])
     return ModelUnusable(f"the server refuses model {model} ({status}): {text[:200] or 'it says nothing more'}")
@@ -252,6 +403,16 @@ def _answer(reply: dict[str, Any], num_ctx: int, seconds: float) -> Answer:
     if not text and not calls:
         raise PageFailed(Reason.LLM_EMPTY, "neither text nor a call")
     return Answer(text, calls, prompt, output, seconds)
+
+
+def _shown(body: Mapping[str, Any]) -> str:
+    """All text of a request that reaches the prompt."""
+    parts = [str(message["content"]) for message in body["messages"]]
+    parts += [
+        json.dumps(message["tool_calls"], ensure_ascii=False) for message in body["messages"] if "tool_calls" in message
+    ]
+    parts += [json.dumps(tool, ensure_ascii=False) for tool in body.get("tools", ())]
+    return "\n".join(parts)
 
 
 def _call(call: dict[str, Any]) -> ToolCall:

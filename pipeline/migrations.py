@@ -20,6 +20,22 @@ def first_tables(db: Database) -> None:
     db.execute("INSERT INTO meta (name, value) VALUES ('secret', ?)", [secrets.token_hex(32)])
 
 
+@migrations()
+def ratios_of_models(db: Database) -> None:
+    """How many tokens each model makes of each kind of script."""
+    db.execute(_RATIOS)
+
+
+_RATIOS = """
+CREATE TABLE ratios (
+    model TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    prompts INTEGER NOT NULL,
+    highest REAL NOT NULL,
+    PRIMARY KEY (model, kind)
+) WITHOUT ROWID
+"""
+
 _FIRST_TABLES = """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
@@ -129,7 +145,9 @@ CREATE TABLE chunk_summaries (
     output_tokens INTEGER NOT NULL,
     seconds REAL NOT NULL,
     PRIMARY KEY (chunk_hash, recipe)
-) WITHOUT ROWID;
+);
+
+CREATE INDEX chunk_summaries_of_recipe ON chunk_summaries (recipe);
 
 CREATE TABLE reduce_summaries (
     input_hash TEXT NOT NULL,

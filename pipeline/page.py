@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipeline.errors import PageNotDone
@@ -32,9 +32,11 @@ class Written:
 
     final: Final
     recipe: str
+    language: str
     method: str
     chunks: int
     coverage: float = 1.0
+    left_out: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,13 @@ async def process(task: Task, steps: Steps) -> None:
             document.hash,
             written.recipe,
             written.final,
-            document.language,
+            written.language,
             written.method,
             written.coverage,
             written.chunks,
             started,
             steps.now(),
+            written.left_out,
         )
     )
 

@@ -91,6 +91,34 @@ INSERT INTO summary_chunks (summary_id, number, chunk_hash)
 SELECT ?, number, hash FROM chunks WHERE text_hash = ?
 """
 
+LEAVE_OUT = """
+UPDATE summary_chunks SET left_out = ? WHERE summary_id = ? AND number = ?
+"""
+
+SINGLE_ANSWER_VALUES = (
+    *("text_hash", "recipe", "summary", "tool_calls", "tool_errors", "primed"),
+    *("prompt_tokens", "output_tokens", "seconds"),
+)
+
+ADD_SINGLE_ANSWER = """
+INSERT OR IGNORE INTO chunk_summaries
+SELECT hash, :recipe, :summary, :tool_calls, :tool_errors, :primed, :prompt_tokens, :output_tokens, :seconds
+FROM chunks WHERE text_hash = :text_hash
+"""
+
+ADD_RATIO = """
+INSERT INTO ratios (model, kind, prompts, highest) VALUES (?, ?, ?, ?)
+ON CONFLICT (model, kind) DO UPDATE SET prompts = excluded.prompts, highest = excluded.highest
+"""
+
+RATIOS = """
+SELECT kind, prompts, highest FROM ratios WHERE model = ?
+"""
+
+LAST_CALLS = """
+SELECT primed FROM chunk_summaries WHERE recipe = ? AND (tool_errors OR tool_calls) ORDER BY rowid DESC LIMIT ?
+"""
+
 ADD_ATTEMPT = """
 INSERT INTO attempts (run_id, page_id, stage, code, detail, started_at, ended_at)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -113,6 +141,14 @@ UPDATE items SET
 WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
     SELECT 1 FROM pages WHERE pages.id = page_id AND state = 'deferred' AND not_before > ?
 )
+"""
+
+WAITING_FOR_MODEL = """
+SELECT count(*) FROM items WHERE run_id = ? AND outcome = 'waiting' AND reason = 'llm_down'
+"""
+
+WAKE = """
+UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = 'waiting' AND reason = 'llm_down'
 """
 
 COUNT_ITEMS = """
@@ -160,7 +196,8 @@ FROM reduce_summaries WHERE input_hash = ? AND recipe = ?
 """
 
 RECALL_FINAL = """
-SELECT summary, key_points, flags FROM summaries WHERE text_hash = ? AND recipe = ? ORDER BY id DESC LIMIT 1
+SELECT summary, key_points, flags FROM summaries
+WHERE text_hash = ? AND recipe = ? AND coverage = 1 ORDER BY id DESC LIMIT 1
 """
 
 OTHER_RECIPES = """
@@ -171,9 +208,13 @@ WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
 )
 """
 
+SETTLED_AFTER = """
+SELECT id, page_id FROM items WHERE run_id = ? AND ended_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?
+"""
+
 RESULT = """
 SELECT
-    pages.url, pages.state, pages.reason, pages.detail, pages.title, pages.site, pages.final_url,
+    pages.url, pages.state, pages.reason, pages.detail, items.outcome, pages.title, pages.site, pages.final_url,
     pages.fetched_at, summaries.summary, summaries.key_points, summaries.language, summaries.method,
     summaries.coverage, summaries.flags, recipes.model, summaries.created_at AS summarized_at
 FROM pages
@@ -181,6 +222,7 @@ LEFT JOIN summaries ON summaries.id = (
     SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
 )
 LEFT JOIN recipes ON recipes.hash = summaries.recipe
+LEFT JOIN items ON items.run_id = ? AND items.page_id = pages.id
 WHERE pages.id = ?
 """
 
@@ -191,12 +233,18 @@ FROM pages
 LEFT JOIN summaries ON summaries.id = (
     SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
 )
-WHERE :state IS NULL OR pages.state = :state
+WHERE :states = '[]' OR pages.state IN (SELECT value FROM json_each(:states))
 ORDER BY pages.id
 """
 
 FIND_PAGE = """
-SELECT id FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
+SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
+FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
+"""
+
+REDIRECTED = """
+SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, final_url
+FROM pages WHERE final_url <> url ORDER BY id
 """
 
 SEARCH = """
@@ -205,4 +253,21 @@ SELECT url, title, summary, key_points FROM latest_summaries
 
 KNOWN = """
 SELECT state, fetched_at, not_before FROM pages WHERE key = ?
+"""
+
+ABILITY = """
+SELECT
+    recipes.model,
+    count(*) AS answers,
+    sum(tool_calls > 0 AND tool_errors = 0) AS right_at_once,
+    sum(tool_errors > 0 AND NOT primed) AS after_an_error,
+    sum(primed) AS primed
+FROM chunk_summaries JOIN recipes ON recipes.hash = chunk_summaries.recipe
+GROUP BY recipes.model ORDER BY recipes.model
+"""
+
+ALL_RATIOS = """
+SELECT coalesce((SELECT recipes.model FROM recipes WHERE recipes.digest = ratios.model), ratios.model) AS model,
+    kind, prompts, highest
+FROM ratios ORDER BY model, kind
 """

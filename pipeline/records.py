@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -148,6 +149,10 @@ class Reason(str, Enum):
     LLM_CONTEXT = "llm_context", _fail("the model was shown less than it was sent", "lower `--num-ctx`, update Ollama")
     LLM_TRUNCATED = "llm_truncated", _fail("the model found no end to its answer", _MODEL)
     LLM_EMPTY = "llm_empty", _fail("the model answered nothing", _MODEL)
+    LLM_UNREAD = (
+        "llm_unread",
+        _fail("the model did not call the tool that reads the page", "leave out `--tool-calls always`"),
+    )
     OUTPUT_REJECTED = "output_rejected", _fail("what the model wrote is not a summary", _MODEL)
     REDUCE_GREW = "reduce_grew", _fail("the model wrote more than it was given to shorten", _MODEL)
     # The run.
@@ -303,7 +308,8 @@ class Request:
     tools: tuple[ToolSpec, ...] = ()
     schema: dict[str, object] | None = None
     """A JSON schema for the answer; never together with `tools`."""
-    seed: int = 0
+    again: bool = False
+    """The first answer was no good: another one, by another seed and a livelier temperature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +347,9 @@ class Final:
     summary: str
     key_points: tuple[str, ...]
     flags: tuple[str, ...] = ()
+    tool_calls: int = 0
+    tool_errors: int = 0
+    primed: bool = False
     prompt_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
@@ -441,6 +450,17 @@ class Summarized:
     chunks: int
     started_at: datetime
     ended_at: datetime
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """Chunk number → why it is not covered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What has been learned of a model's vocabulary: kind of script → (prompts seen, most tokens per unit)."""
+
+    model: str
+    """Its digest; its name where the server tells none."""
+    ratios: Mapping[str, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,4 +475,4 @@ class NotDone:
     ended_at: datetime
 
 
-Event = Added | Fetched | Unchanged | Chunked | ChunkSummarized | PartsReduced | Summarized | NotDone
+Event = Added | Fetched | Unchanged | Chunked | ChunkSummarized | PartsReduced | Summarized | Measured | NotDone

@@ -14,24 +14,27 @@ from importlib.metadata import version
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
-from pipeline import addresses, embedded, engine, names, summarize, tokens, toolloop, urls
+from pipeline import addresses, embedded, engine, names, prompts, summarize, tokens, toolloop, urls
 from pipeline.console import Console, report
 from pipeline.errors import PageWaits, RunLost
 from pipeline.extract import Extractor
 from pipeline.fetch import Fetcher
 from pipeline.frontier import Frontier
 from pipeline.inflight import InFlight
-from pipeline.llm import Model, ModelClient
+from pipeline.llm import Model, ModelClient, first_that_answers
 from pipeline.page import Steps, process
-from pipeline.records import Added, Answer, Event, Line, Reason, Request, Task
+from pipeline.records import Added, Event, Line, Reason, Task
 from pipeline.settings import Settings
+from pipeline.slots import Slots
 from pipeline.store import Store, lock, now
-from pipeline.summarizer import Memory, Summarizer
+from pipeline.summarizer import Memory, Summarizer, Vocabulary
 
 LINES_A_TRANSACTION = 1_000
 DEFAULT_NUM_CTX = 4_096
 """What Ollama itself takes on a CPU and on small graphics cards."""
-KEEP_ALIVE = "10m"
+MOST_NUM_CTX = 16_384
+"""Of a context that another program has loaded, what we use: a larger part is not summarized better."""
+MODEL_PROBE_SECONDS = 5.0
 EXTRACTORS = max(1, min(4, (os.cpu_count() or 2) - 1))
 PRECEDENCE = (1, 10, 11, 143, 130, 12, 3, 0)
 """Of several exit codes the first of these is told."""
@@ -74,6 +77,8 @@ class Night:
             try:
                 await self._stored(self._add, sources)
                 await self._stored(self._store.settle, settings.max_age, settings.force)
+                if self._console.tells_pages:
+                    await self._tell_settled()
                 if await self._stored(self._store.to_do):
                     await self._work()
             except BaseException as error:
@@ -92,35 +97,60 @@ class Night:
         while not self._signal and (batch := tuple(islice(found, LINES_A_TRANSACTION))):
             self._store.apply(Added(batch))
 
+    async def _tell_settled(self) -> None:
+        """The pages that are done before any work: lines that are no URL, fresh pages, those not to be asked yet."""
+        last = 0
+        while pages := await self._stored(self._store.settled_after, last, LINES_A_TRANSACTION):
+            for _, row in pages:
+                self._console.page(row)
+            last = pages[-1][0]
+
     async def _work(self) -> None:
-        """Fetches what is to be fetched and summarizes what has a text."""
+        """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
         settings = self._settings
         async with AsyncExitStack() as stack:
-            host, name = settings.host, settings.model
+            hosts, name = settings.hosts, settings.model
             if settings.embedded:
                 path = embedded.find_model(settings.embedded_model)
-                host, name = await stack.enter_async_context(embedded.serve(path)), embedded.model_name(path)
-            client = await stack.enter_async_context(ModelClient(host, name, settings.timeout.total_seconds()))
+                hosts, name = (await stack.enter_async_context(embedded.serve(path)),), embedded.model_name(path)
+            host = await first_that_answers(hosts)
+            seconds = settings.timeout.total_seconds()
+            client = await stack.enter_async_context(ModelClient(host, name, seconds, dict(settings.option)))
             summarizer = await self._summarizer(client)
             extractor = await stack.enter_async_context(Extractor(EXTRACTORS))
             frontier = self._frontier()
             fetcher = await stack.enter_async_context(
                 Fetcher(
-                    self._policy(host),
+                    self._policy(hosts),
                     user_agent=self._user_agent(),
                     turn=frontier.turn,
                     respect_robots=not settings.ignore_robots,
                 )
             )
-            steps = Steps(fetcher.fetch, extractor.extract, summarizer.write, self._emit, now)
+            while True:
+                steps = Steps(fetcher.fetch, extractor.extract, summarizer.write, self._emit, now)
+                await self._until_done(frontier, steps)
+                if not await self._model_is_back(client):
+                    return
+                await self._stored(self._store.wake)
+                frontier.begin_again()
+                summarizer = await self._summarizer(client)
 
-            async def work(task: Task) -> None:
-                await process(task, steps)
-                self._console.page(await self._stored(self._store.result, task.page_id))
+    async def _model_is_back(self, client: ModelClient) -> bool:
+        """Waits for a model that was down, if pages wait for it, as long as `--model-wait` says."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.model_wait.total_seconds()
+        while await self._stored(self._store.waiting_for_model) and not (self._signal or self._limited):
+            try:
+                await client.describe()
+                return True
+            except PageWaits:
+                if loop.time() >= until:
+                    return False
+                await asyncio.sleep(min(MODEL_PROBE_SECONDS, max(0.1, until - loop.time())))
+        return False
 
-            await self._until_done(frontier, work)
-
-    async def _until_done(self, frontier: Frontier, work: Callable[[Task], Awaitable[None]]) -> None:
+    async def _until_done(self, frontier: Frontier, steps: Steps) -> None:
         """Works until the list is done, the limit is reached, or a signal's grace has run out."""
         taken = 0
 
@@ -131,6 +161,10 @@ class Night:
                 return None
             taken += 1
             return await frontier.next()
+
+        async def work(task: Task) -> None:
+            await process(task, steps)
+            self._console.page(await self._stored(self._store.result, task.page_id))
 
         grace = self._settings.grace.total_seconds()
         loop = asyncio.get_running_loop()
@@ -174,29 +208,44 @@ class Night:
     async def _summarizer(self, client: ModelClient) -> Summarizer:
         """The model's side. Raises `ModelUnusable`; when nothing answers, pages are fetched and wait."""
         settings = self._settings
+        is_down: PageWaits | None = None
         try:
             model = await client.describe()
-            await client.load(self._num_ctx(model), KEEP_ALIVE)
-            chat: toolloop.Chat = client.chat
         except PageWaits as waits:
             self._console.warn(f"{waits.detail} Pages are fetched and wait for it.")
-            model = Model(client.model, "", tools=False, trained_context=0)
-            client.num_ctx = self._num_ctx(model)
-            chat = _unreachable(waits)
-        style = summarize.Style(settings.words)
-        recipe = summarize.recipe(model.name, model.digest, client.num_ctx, style, client.sampling)
+            model, is_down = Model(client.model, "", tools=False, trained_context=0), waits
+        client.num_ctx = self._num_ctx(model)
+        name = model.digest or model.name
+        vocabulary = Vocabulary(name, tokens.Ratios(await self._stored(self._store.ratios, name)))
+        client.counted = vocabulary.counted
+        style = summarize.Style(settings.words, settings.language, settings.style)
+        texts = prompts.load(settings.prompts)
+        recipe = summarize.recipe(model.name, model.digest, client.num_ctx, style, texts, client.sampling)
         await self._stored(self._store.add_recipe, recipe)
+        failures = await self._stored(self._store.failures_to_call, recipe.hash, toolloop.TRUSTED_FAILURES)
+
+        async def open_up() -> int:
+            if is_down:
+                raise PageWaits(is_down.reason, is_down.detail)
+            await client.load(client.num_ctx, settings.keep_alive)
+            # The embedded model computes one request at a time.
+            return settings.parallel or (1 if settings.embedded else await client.slots())
+
         summarizer = Summarizer(
             recipe=recipe,
             style=style,
-            chat=chat,
-            mode=toolloop.Mode.ASK if model.tools else toolloop.Mode.TELL,
+            prompts=texts,
+            chat=client.chat,
+            ability=toolloop.Ability(toolloop.Policy(settings.tool_calls), model.tools, failures),
+            slots=Slots(open_up),
             secret=await self._stored(self._store.secret),
             num_ctx=client.num_ctx,
-            ratios=tokens.Ratios(),
+            vocabulary=vocabulary,
+            accept=_accepted,
             memory=self._memory(),
             emit=self._emit,
             now=now,
+            allow_partial=settings.allow_partial,
             partials=InFlight(),
             finals=InFlight(),
         )
@@ -216,7 +265,12 @@ class Night:
 
     def _num_ctx(self, model: Model) -> int:
         """The context of this run, in tokens: a multiple of 256, and no more than the model was trained for."""
-        wanted = self._settings.num_ctx or (embedded.DEFAULT_CONTEXT if self._settings.embedded else DEFAULT_NUM_CTX)
+        wanted = self._settings.num_ctx or (
+            embedded.DEFAULT_CONTEXT
+            if self._settings.embedded
+            # What is loaded already is taken as it is, if it will do: another context loads the model anew.
+            else max(DEFAULT_NUM_CTX, min(model.loaded_context, MOST_NUM_CTX))
+        )
         if model.trained_context and wanted > model.trained_context:
             wanted = model.trained_context
             if self._settings.num_ctx:
@@ -228,12 +282,12 @@ class Night:
         hosts, tasks = self._bound(self._store.hosts_after), self._bound(self._store.tasks_after)
         return Frontier(hosts, tasks, self._settings.delay, loop.time)
 
-    def _policy(self, model_host: str) -> addresses.AddressPolicy:
+    def _policy(self, model_hosts: Sequence[str]) -> addresses.AddressPolicy:
         settings = self._settings
         return addresses.AddressPolicy(
             allow_private=settings.allow_private_network,
             allowed_networks=settings.allow_network,
-            blocked_endpoints=names.endpoints_of(model_host),
+            blocked_endpoints=frozenset().union(*map(names.endpoints_of, model_hosts)),
         )
 
     def _user_agent(self) -> str:
@@ -277,11 +331,9 @@ async def _nothing(*_: str) -> None:
     """What is remembered when everything is to be asked anew."""
 
 
-def _unreachable(waits: PageWaits) -> toolloop.Chat:
-    async def chat(request: Request) -> Answer:
-        raise PageWaits(waits.reason, waits.detail)
-
-    return chat
+def _accepted(written: str, source: str, language: str) -> str:
+    """What of an answer is kept."""
+    return written.strip()
 
 
 def _lost(error: BaseException) -> RunLost | None:

@@ -6,19 +6,26 @@ A flag wins over `SUMMARIZE_BATCH_<OPTION>`, that over `summarize-batch.toml` in
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.errors import UsageError
 
 PROJECT_FILE = "summarize-batch.toml"
-DEFAULT_HOST = "http://127.0.0.1:11434"
+OWNED_OPTIONS = frozenset({"num_ctx", "num_predict", "seed", "shift"})
+"""Options of Ollama that are not the user's: on them hangs that nothing is cut."""
+OLLAMA_PORT = 11_434
+DEFAULT_HOST = f"http://127.0.0.1:{OLLAMA_PORT}"
+LONGEST = timedelta(days=36_500)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -28,14 +35,28 @@ class Settings:
 
     db: Path
     model: str
-    host: str
+    hosts: tuple[str, ...]
+    """URLs of Ollama servers, without credentials; the first that answers is used."""
     embedded: bool
     embedded_model: Path | None
     num_ctx: int | None
     """`None`: chosen from what the model can hold."""
     timeout: timedelta
     """For one answer of the model, waiting for its turn included."""
+    model_wait: timedelta
+    """For a server that does not answer, once everything is fetched."""
+    keep_alive: str
+    option: tuple[tuple[str, object], ...]
+    """Options of Ollama's, for every request."""
+    parallel: int | None
+    """Requests to the model at once; `None`: as many as it has slots."""
+    tool_calls: str
+    """A `toolloop.Policy`."""
     words: int
+    language: str
+    style: str
+    prompts: Path | None
+    allow_partial: bool
     workers: int
     delay: float
     """Seconds between two requests to one host."""
@@ -54,45 +75,91 @@ class Settings:
 
 
 def duration(text: str) -> timedelta:
-    """`90s`, `15m`, `12h`, `2d` or `0s`. Raises `ValueError` for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip().lower())
+    """`90s`, `15m`, `12h`, `2d` or `0s`, at most a hundred years. Raises `ValueError` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip().lower(), re.ASCII)
     if not match:
         raise ValueError(f"{text!r} is no duration: write 90s, 15m, 12h or 2d")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"{text!r} is longer than a hundred years")
+    return timedelta(seconds=seconds)
+
+
+def model_option(text: str) -> tuple[str, object]:
+    """`top_k=20` as a name and a value of JSON. Raises `ValueError` for what is neither, or is not the user's."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-z_]+", name):
+        raise ValueError(f"{text!r} is no option: write it as top_k=20")
+    if name in OWNED_OPTIONS:
+        raise ValueError(f"{name} is not to be set so: summarize-batch sets it itself")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def server_url(text: str) -> str:
-    """An Ollama address as a URL, as the vendor reads `OLLAMA_HOST`: scheme http and port 11434 unless named."""
-    url = text.strip().rstrip("/")
-    scheme, found, rest = url.rpartition("://")
-    host, slash, path = rest.partition("/")
-    if host in ("0.0.0.0", "[::]"):  # noqa: S104 - where a server listens is not where it is reached
-        host = "127.0.0.1"
-    if not host or (found and scheme not in ("http", "https")):
-        raise ValueError(f"{text!r} is no address of an Ollama server")
-    if not found and not re.search(r":\d+$", host):
-        host += ":11434"
-    return f"{scheme or 'http'}://{host}{slash}{path}"
+    """An Ollama address as a URL, read as the vendor reads `OLLAMA_HOST`.
 
-
-def from_files(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The options that the user's and the project's file give, the project's over the user's.
-
-    Raises `UsageError` for a file that is no TOML.
+    Scheme http, host 127.0.0.1 and port 11434 unless named (with a scheme named, the port is the scheme's own).
+    Raises `ValueError` for what is none: the vendor takes its own port in place of a bad one, and so a mistyped
+    address would go to another server.
     """
-    found: dict[str, Any] = {}
+    wrong = ValueError(f"{text!r} is no address of an Ollama server: write HOST, HOST:PORT or a URL")
+    given = text.strip().strip("\"'").strip()
+    scheme, found, rest = given.rpartition("://")
+    if not given or not given.isprintable() or " " in given or (found and scheme.lower() not in ("http", "https")):
+        raise wrong
+    place, slash, path = rest.partition("/")
+    if "@" in place:
+        raise ValueError("the address of an Ollama server has no user name or password in it")
+    if set("?#") & set(rest):
+        raise wrong
+    try:
+        name, port = _name_and_port(place)
+    except ValueError:
+        raise wrong from None
+    if port is None and not found:
+        port = OLLAMA_PORT
+    return f"{scheme.lower() or 'http'}://{name}{'' if port is None else f':{port}'}{f'{slash}{path}'.rstrip('/')}"
+
+
+def _name_and_port(place: str) -> tuple[str, int | None]:
+    """`host`, `host:port`, `:port`, and IPv6 with brackets or without. Raises `ValueError`."""
+    if place.count(":") > 1 and not place.startswith("["):
+        place = f"[{place}]"
+    parts = urlsplit(f"//{place}")
+    name, port = parts.hostname or "", parts.port
+    if port == 0 or place.endswith(":") or (place.startswith("[") and not isinstance(ip_address(name), IPv6Address)):
+        raise ValueError(place)
+    # Where a server listens is not where it is reached; and what is closed to pages is the address that is reached.
+    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104
+    return (f"[{name}]" if ":" in name else name), port
+
+
+def from_files(environment: Mapping[str, str]) -> list[tuple[Path, dict[str, Any]]]:
+    """What stands in the user's file and in the project's, in this order: the later one wins.
+
+    Raises `UsageError` for a file that cannot be read or is no TOML.
+    """
+    found = []
     for path in (_user_file(environment), Path(PROJECT_FILE)):
-        if path is None or not path.is_file():
+        if path is None:
             continue
         try:
-            found |= {name.replace("-", "_"): value for name, value in tomllib.loads(path.read_text("utf-8")).items()}
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: {error}") from error
+            found.append((path, tomllib.loads(path.read_text("utf-8-sig"))))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(f"{path} is no TOML: {error}") from error
     return found
 
 
 def _user_file(environment: Mapping[str, str]) -> Path | None:
-    if folder := environment.get("XDG_CONFIG_HOME"):
+    folder = environment.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(folder):  # the specification has others ignored
         return Path(folder) / "summarize-batch" / "config.toml"
     home = environment.get("HOME")
     return Path(home) / ".config" / "summarize-batch" / "config.toml" if home else None

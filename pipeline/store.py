@@ -33,6 +33,7 @@ from pipeline.records import (
     Event,
     Fetched,
     Final,
+    Measured,
     NotDone,
     Outcome,
     Partial,
@@ -94,20 +95,46 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     if write:
         _create(path)
     with translated(path):
-        mode = "rw" if write else "ro"
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        connection.row_factory = sqlite3.Row
+        connection = _opened(path, "mode=rw") if write else _opened_to_read(path)
         identity = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if identity != APPLICATION_ID and (tables or not write):
         connection.close()
         raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
+    return connection
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    """Reads, changes nothing, and leaves no file behind where that can be.
+
+    SQLite makes two files beside a database in WAL mode also for a reader, and only a connection that may write
+    takes them away in the end (seen with 3.40). But that one would also write into the database what a killed run
+    has left in them, so it is for databases only that were closed well. Where no file can be made and none is
+    there, nobody writes either: `immutable` reads without them.
+    """
+    wal = path.with_name(path.name + "-wal")
+    left = wal.is_file() and wal.stat().st_size > 0
+    connection = _opened(path, "mode=ro" if left else "mode=rw")
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if wal.exists() or error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY"):
+            raise
+        connection = _opened(path, "immutable=1")
     return connection
 
 
@@ -317,6 +344,10 @@ class Store:
         }
         summary_id = db.execute(queries.ADD_SUMMARY, row).lastrowid
         db.execute(queries.ADD_SUMMARY_CHUNKS, [summary_id, event.text_hash])
+        left_out = [(reason, summary_id, number) for number, reason in event.left_out.items()]
+        db.executemany(queries.LEAVE_OUT, left_out)
+        if event.method == "single":
+            db.execute(queries.ADD_SINGLE_ANSWER, {name: row[name] for name in queries.SINGLE_ANSWER_VALUES})
         db.execute(queries.PAGE_SUMMARIZED, [event.task.page_id])
         if event.method != "verbatim":
             self._attempt(db, event, Stage.REDUCE if event.chunks > 1 else Stage.MAP, "ok")
@@ -336,6 +367,11 @@ class Store:
             self._attempt(db, event, event.stage, reason, detail)
         self._end_item(db, event, outcome, reason)
 
+    @_write.register
+    def _(self, event: Measured, db: sqlite3.Connection) -> None:
+        rows = [(event.model, kind, prompts, highest) for kind, (prompts, highest) in event.ratios.items()]
+        db.executemany(queries.ADD_RATIO, rows)
+
     def _attempt(self, db: sqlite3.Connection, event: Any, stage: Stage, code: str, detail: str = "") -> None:
         times = [iso(event.started_at), iso(event.ended_at)]
         db.execute(queries.ADD_ATTEMPT, [self.run_id, event.task.page_id, stage.value, code, detail, *times])
@@ -354,6 +390,15 @@ class Store:
         with self.transaction("settle") as db:
             db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
             db.execute(queries.SETTLE_DEFERRED, [iso(time), self.run_id, iso(time)])
+
+    def waiting_for_model(self) -> bool:
+        """Whether items of this run have ended because the model is down."""
+        return bool(self._one(queries.WAITING_FOR_MODEL, [self.run_id])[0])
+
+    def wake(self) -> None:
+        """The model is back: the items that wait for it are to be done again."""
+        with self.transaction("wake") as db:
+            db.execute(queries.WAKE, [self.run_id])
 
     def counts(self) -> dict[str, int]:
         """How many items of this run have which outcome."""
@@ -402,13 +447,27 @@ class Store:
             return None
         return Final(row["summary"], tuple(json.loads(row["key_points"])), tuple(json.loads(row["flags"])))
 
+    def ratios(self, model: str) -> dict[str, tuple[int, float]]:
+        """What is known of a model's vocabulary: kind of script → (prompts seen, most tokens per unit)."""
+        return {row["kind"]: (row["prompts"], row["highest"]) for row in self._rows(queries.RATIOS, [model])}
+
+    def failures_to_call(self, recipe: str, most: int) -> int:
+        """How many of the last answers in a row, `most` at the most, were given without a right call."""
+        rows = self._rows(queries.LAST_CALLS, [recipe, most])
+        return next((number for number, row in enumerate(rows) if not row["primed"]), len(rows))
+
     def other_recipes(self, recipe: str) -> int:
         """How many pages of this run stand summarized by another recipe only."""
         return int(self._one(queries.OTHER_RECIPES, [self.run_id, recipe])[0])
 
     def result(self, page_id: int) -> sqlite3.Row:
-        """One page as it stands, for the `--json` line of a run."""
-        return self._one(queries.RESULT, [page_id])
+        """One page as it stands, and what this run did with it: the `--json` line of a run."""
+        return self._one(queries.RESULT, [self.run_id, page_id])
+
+    def settled_after(self, item_id: int, most: int) -> list[tuple[int, sqlite3.Row]]:
+        """The next items of this run that are ended, each with its page as it stands."""
+        rows = self._rows(queries.SETTLED_AFTER, [self.run_id, item_id, most])
+        return [(row["id"], self.result(row["page_id"])) for row in rows]
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         with translated(self.path):

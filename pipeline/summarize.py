@@ -3,7 +3,8 @@
 *Map*: one tool loop a chunk, side by side. *Reduce*: while the partial summaries do not fit into one request,
 level after level, in groups that stand in order; each level must be smaller than the last, or the page fails.
 *Last step*: `summary` and `key_points` as JSON by a schema. A text that fits into one request is mapped and
-finished in one loop; one that is no longer than the summary asked for is stored as it is.
+finished in one loop; one that is no longer than the summary asked for is stored as it is. A part that the server
+refuses as too long is cut smaller by the count that it names.
 """
 
 from __future__ import annotations
@@ -12,24 +13,34 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pydantic
 
-from pipeline import prompts, toolloop
-from pipeline.chunk import VERSION
-from pipeline.errors import PageFailed, PageNotDone
+from pipeline import languages, prompts, toolloop
+from pipeline.chunk import VERSION, split
+from pipeline.errors import PageFailed, PageNotDone, TooLong
+from pipeline.prompts import Prompts
 from pipeline.records import Chunk, Final, Partial, Reason, Recipe, ToolCall, ToolSpec, digest
 from pipeline.tokens import budget
 
 MAX_KEY_POINTS = 5
-MAX_POINT_CHARACTERS = 240
+MAX_POINT_CHARACTERS = 160
+CHARACTERS_A_WORD = 8
 SPOKEN_CHARACTERS = 200
+MAX_RECUTS = 6
+"""How often one page is cut smaller because the server refuses a part; each time by a tenth at least."""
+PARTS_A_REDUCE = 4
+"""Partial summaries are kept so short that this many of them fit into one request, so that each level is smaller."""
 
 _MARKS = re.compile(r"^\s*(?:#{1,6}\s+|>\s?|[-*+]\s+|\d{1,3}\.\s+)|\*\*|__|`")
+_LAST_SENTENCE = re.compile(r"(?s).*[.!?…。！？।]")
 
+T = TypeVar("T")
 Once = Callable[[str, Callable[[], Awaitable[Partial]]], Awaitable[Partial]]
 """(hash, ask) → the answer known by that hash; `ask` is awaited only if there is none yet, and by one caller."""
 
@@ -45,17 +56,14 @@ class Style:
     """How a summary is to be written; a part of the recipe."""
 
     words: int = 100
-    language: str = "the language of the text"
+    language: str = languages.SOURCE
+    """An ISO 639-1 code, or `source`: the language of the page."""
+    form: str = "paragraph"
+    """One of `prompts.STYLES`."""
 
-    @property
-    def final_tokens(self) -> int:
-        """Room for the last answer: a word has two tokens at most in most languages, a key point twenty words."""
-        return self.words * 2 + MAX_KEY_POINTS * 40
-
-    @property
-    def partial_tokens(self) -> int:
-        """Room for one partial summary."""
-        return self.words * 2
+    def language_for(self, source_language: str) -> str:
+        """The code of the language that a summary is to be in; empty when that is not known."""
+        return languages.code_of(source_language if self.language == languages.SOURCE else self.language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +72,52 @@ class Kit:
 
     url: str
     """As the model is told it: see `spoken`."""
+    language: str
+    """Code of the language to write in; empty: not known, that of the text."""
     chat: toolloop.Chat
-    mode: toolloop.Mode
+    ability: toolloop.Ability
+    place: Callable[[], AbstractAsyncContextManager[None]]
+    """A place at the model, held for one tool loop."""
     once_map: Once
     once_reduce: Once
+    recut: Callable[[Sequence[Chunk]], Awaitable[None]]
+    """Is told when the text has been cut anew."""
     secret: bytes
     style: Style
+    prompts: Prompts
     measure: Callable[[str], int]
     """Tokens of a text, at most."""
     limit: int
     """Tokens that the text of one request may have."""
+    accept: Callable[[str, str], str]
+    """(what the model wrote, what it was shown) → what of it may be kept. Raises `PageFailed`."""
+    allow_partial: bool = False
+
+    @property
+    def partial_words(self) -> int:
+        """Words of one partial summary, at most."""
+        return max(20, min(self.style.words, self.limit // (PARTS_A_REDUCE * tokens_a_word(self.language))))
+
+    def room(self, words: int, points: int = 0) -> int:
+        """Tokens that an answer of so many words and key points may need."""
+        return words * tokens_a_word(self.language) + points * 20 * tokens_a_word(self.language)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The summary of a whole text, and what it was made from."""
+
+    final: Final
+    chunks: tuple[Chunk, ...]
+    left_out: Mapping[int, str]
+    """Chunk number → reason; only ever filled when that is allowed."""
+
+    @property
+    def coverage(self) -> float:
+        """0–1: the share of the text's characters that was summarized."""
+        total = sum(len(chunk.text) for chunk in self.chunks)
+        missing = sum(len(chunk.text) for chunk in self.chunks if chunk.number in self.left_out)
+        return 1.0 - missing / total if total else 1.0
 
 
 class _Written(pydantic.BaseModel):
@@ -82,39 +126,64 @@ class _Written(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="ignore")
 
     summary: str = pydantic.Field(min_length=1)
-    key_points: list[str]
+    key_points: list[str] = []
 
 
-def recipe(model: str, model_digest: str, num_ctx: int, style: Style, sampling: dict[str, object]) -> Recipe:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read out of the last step's answer."""
+
+    summary: str
+    key_points: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What the model is shown at one step: which part of the page, what that is, its text, and the task after it."""
+
+    part: int
+    what: str
+    text: str
+    task: str
+
+
+def tokens_a_word(language: str) -> int:
+    """Tokens of a model that one word of a language has at most, mostly: more where scripts are cut finely."""
+    return 4 if language in {"ar", "bn", "el", "fa", "he", "hi", "ja", "ko", "ta", "te", "th", "ur", "zh"} else 2
+
+
+def recipe(
+    model: str, model_digest: str, num_ctx: int, style: Style, words: Prompts, sampling: Mapping[str, object]
+) -> Recipe:
     """How this run summarizes. What changes no answer (`num_ctx`, time-outs, parallelism) is not in its hash."""
     options: dict[str, object] = {
         "words": style.words,
         "language": style.language,
+        "style": style.form,
         "chunker": VERSION,
         **sampling,
     }
-    texts = prompts.all_texts()
+    texts = {name: words.texts[name] for name in (*prompts.FIELDS, f"style_{style.form}")}
     name = json.dumps([model_digest or model, options, texts], sort_keys=True, ensure_ascii=False)
     return Recipe(model, model_digest, num_ctx, options, texts, digest(name))
 
 
-def schema(style: Style) -> dict[str, object]:
-    """The JSON schema of the last answer. Its strings and lists are bounded, or a small model never ends them."""
+def schema(words: int, points: int = MAX_KEY_POINTS) -> dict[str, object]:
+    """The JSON schema of an answer. Its strings and lists are bounded, or a small model never ends them."""
     point = {"type": "string", "minLength": 1, "maxLength": MAX_POINT_CHARACTERS}
-    return {
-        "type": "object",
-        "properties": {
-            "summary": {"type": "string", "minLength": 1, "maxLength": style.words * 8},
-            "key_points": {"type": "array", "items": point, "minItems": 1, "maxItems": MAX_KEY_POINTS},
-        },
-        "required": ["summary", "key_points"],
-        "additionalProperties": False,
+    properties: dict[str, object] = {
+        "summary": {"type": "string", "minLength": 1, "maxLength": words * CHARACTERS_A_WORD},
+        "key_points": {"type": "array", "items": point, "minItems": 1, "maxItems": points},
     }
+    if not points:
+        del properties["key_points"]
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def is_short(text: str, style: Style) -> bool:
     """Whether a text is no longer than the summary that is asked for: then it is its own summary."""
-    return len(text.split()) <= style.words and len(text) <= style.words * 8
+    return len(text.split()) <= style.words and len(text) <= style.words * CHARACTERS_A_WORD
 
 
 def verbatim(text: str) -> Final:
@@ -123,19 +192,74 @@ def verbatim(text: str) -> Final:
     return Final(" ".join(" ".join(lines).split()), ())
 
 
-async def whole(chunks: Sequence[Chunk], kit: Kit) -> Final:
+async def whole(chunks: Sequence[Chunk], kit: Kit) -> Whole:
     """The summary of a page. Raises `PageFailed` or `PageWaits`; the answers that were given are kept by `once_…`."""
+    parts = list(chunks)
+    for _ in range(MAX_RECUTS):
+        try:
+            return await _whole(parts, kit)
+        except _TooLongParts as refused:
+            parts = _smaller(parts, refused.by_number, kit)
+            await kit.recut(parts)
+    raise PageFailed(Reason.LLM_CONTEXT, f"the server refuses parts of the page as too long, {MAX_RECUTS} times")
+
+
+class _TooLongParts(Exception):
+    """The server refused these chunks; nothing was lost."""
+
+    def __init__(self, by_number: Mapping[int, TooLong]) -> None:
+        super().__init__(f"{len(by_number)} chunks")
+        self.by_number = by_number
+
+
+async def _whole(chunks: Sequence[Chunk], kit: Kit) -> Whole:
     if len(chunks) == 1:
-        return await _final("the text of a page", chunks[0].text, kit)
-    parts = await _side_by_side([_mapped(chunk, len(chunks), kit) for chunk in chunks])
-    joined = await _until_they_fit(parts, kit)
-    return await _final("the text of a page, each part in a few sentences", joined, kit)
+        try:
+            return Whole(await _final("the text of a page", chunks[0].text, kit, of_parts=False), tuple(chunks), {})
+        except TooLong as refused:
+            raise _TooLongParts({chunks[0].number: refused}) from refused
+    answers = await _side_by_side([_mapped(chunk, len(chunks), kit) for chunk in chunks])
+    faults = {number: answer for number, answer in enumerate(answers) if isinstance(answer, PageNotDone)}
+    if refused_parts := {number: fault for number, fault in faults.items() if isinstance(fault, TooLong)}:
+        raise _TooLongParts(refused_parts)
+    parts = [answer for answer in answers if isinstance(answer, str)]
+    for fault in faults.values():
+        if not (kit.allow_partial and parts and isinstance(fault, PageFailed)):
+            raise fault
+    left_out = {number: fault.reason.value for number, fault in faults.items()}
+    return Whole(await _finished(parts, kit), tuple(chunks), left_out)
 
 
-async def _side_by_side(jobs: Sequence[Coroutine[object, object, str]]) -> list[str]:
-    """All answers, in order. If one fails the others are still finished, for they are kept; then the first fault."""
+def _smaller(chunks: Sequence[Chunk], refused: Mapping[int, TooLong], kit: Kit) -> list[Chunk]:
+    """The same text, cut anew where the server refused it."""
+    pieces: list[Chunk] = []
+    for chunk in chunks:
+        if chunk.number in refused:
+            limit = _shrunk(kit.measure(chunk.text), refused[chunk.number], kit)
+            pieces += [_moved(piece, chunk.start) for piece in split(chunk.text, limit, kit.measure)]
+        else:
+            pieces.append(chunk)
+    return [Chunk(number, part.start, part.end, part.text, part.tokens) for number, part in enumerate(pieces)]
 
-    async def settled(job: Coroutine[object, object, str]) -> str | PageNotDone:
+
+def _moved(piece: Chunk, by: int) -> Chunk:
+    return Chunk(piece.number, piece.start + by, piece.end + by, piece.text, piece.tokens)
+
+
+def _shrunk(tokens: int, refused: TooLong, kit: Kit) -> int:
+    """How many of its estimated tokens a text may keep so that the prompt fits, and a tenth less; half if unknown."""
+    answer = kit.room(kit.style.words, MAX_KEY_POINTS)
+    if refused.prompt_tokens and refused.served_context > answer:
+        kept = 0.9 * (refused.served_context - answer) / refused.prompt_tokens
+    else:
+        kept = 0.5
+    return max(16, int(tokens * min(kept, 0.9)))
+
+
+async def _side_by_side(jobs: Sequence[Coroutine[object, object, T]]) -> list[T | PageNotDone]:
+    """All answers or faults, in order. If one fails the others are still finished, for they are kept."""
+
+    async def settled(job: Coroutine[object, object, T]) -> T | PageNotDone:
         try:
             return await job
         except PageNotDone as fault:
@@ -143,53 +267,71 @@ async def _side_by_side(jobs: Sequence[Coroutine[object, object, str]]) -> list[
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(settled(job)) for job in jobs]
-    answers = [task.result() for task in tasks]
-    for answer in answers:
-        if isinstance(answer, PageNotDone):
-            raise answer
-    return [answer for answer in answers if isinstance(answer, str)]
+    return [task.result() for task in tasks]
 
 
 async def _mapped(chunk: Chunk, of: int, kit: Kit) -> str:
     what = f"part {chunk.number + 1} of {of}"
 
     async def ask() -> Partial:
-        task = prompts.filled("map", what=what, words=kit.style.words, language=kit.style.language)
-        job = _job(chunk.number + 1, what, chunk.text, task, kit, kit.style.partial_tokens)
-        return _partial(await toolloop.run(job, kit.chat, kit.mode))
+        shown = _Shown(chunk.number + 1, what, chunk.text, _short_task("map", what, kit))
+        return await _partial(shown, kit, of_parts=False)
 
     return (await kit.once_map(chunk.hash, ask)).summary
 
 
-async def _until_they_fit(parts: Sequence[str], kit: Kit) -> str:
-    """The partial summaries as one text that fits into one request, reduced level after level."""
-    while kit.measure(joined := _joined(parts)) > kit.limit:
-        groups = _groups(parts, kit)
-        smaller = await _side_by_side([_reduced(members, kit) for members in groups])
-        if kit.measure(_joined(smaller)) >= kit.measure(joined):
+def _short_task(name: str, what: str, kit: Kit) -> str:
+    return kit.prompts.filled(name, what=what, words=kit.partial_words, language=languages.named(kit.language))
+
+
+async def _finished(parts: Sequence[str], kit: Kit) -> Final:
+    """The partial summaries into the last answer, through as many levels as it takes."""
+    limit = kit.limit
+    for _ in range(MAX_RECUTS):
+        try:
+            parts = await _until_they_fit(parts, kit, limit)
+            return await _final("a page, each part of it in a few sentences", _joined(parts), kit, of_parts=True)
+        except TooLong as refused:
+            limit = _shrunk(min(limit, kit.measure(_joined(parts))), refused, kit)
+    raise PageFailed(Reason.LLM_CONTEXT, f"the server refuses the partial summaries as too long, {MAX_RECUTS} times")
+
+
+async def _until_they_fit(parts: Sequence[str], kit: Kit, limit: int) -> Sequence[str]:
+    """Partial summaries that fit into one request together, reduced level after level."""
+    while (size := kit.measure(_joined(parts))) > limit:
+        groups = grouped(parts, limit, kit.measure)
+        smaller: list[str] = []
+        for answer in await _side_by_side([_reduced(members, kit) for members in groups]):
+            if isinstance(answer, PageNotDone):
+                raise answer
+            smaller.append(answer)
+        if kit.measure(_joined(smaller)) >= size:
             raise PageFailed(Reason.REDUCE_GREW, f"{len(parts)} partial summaries became longer, not shorter")
         parts = smaller
-    return joined
+    return parts
 
 
 def _joined(parts: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _groups(parts: Sequence[str], kit: Kit) -> list[Sequence[str]]:
-    """The parts in order, as few groups as fit, of about the same length each."""
-    count = max(1, -(-kit.measure(_joined(parts)) // kit.limit))
-    while count < len(parts):
-        size, more = divmod(len(parts), count)
-        groups, start = [], 0
-        for number in range(count):
-            end = start + size + (number < more)
-            groups.append(parts[start:end])
-            start = end
-        if all(kit.measure(_joined(members)) <= kit.limit for members in groups):
-            return groups
-        count += 1
-    return [[part] for part in parts]
+def grouped(parts: Sequence[str], limit: int, measure: Callable[[str], int]) -> list[Sequence[str]]:
+    """The parts in order, in groups that fit and are at least half full, but for the last of them.
+
+    Where a group ends is chosen by its content: among the places that are left, after the part with the smallest
+    hash. So a part that is changed, new or gone moves the borders near it only, and the other groups are known.
+    """
+    groups: list[Sequence[str]] = []
+    start = 0
+    while start < len(parts):
+        most = start + 1
+        while most < len(parts) and measure(_joined(parts[start : most + 1])) <= limit:
+            most += 1
+        least = min(most, start + 1 + (most - start) // 2)
+        end = most if most == len(parts) else min(range(least, most + 1), key=lambda end: digest(parts[end - 1]))
+        groups.append(parts[start:end])
+        start = end
+    return groups
 
 
 async def _reduced(members: Sequence[str], kit: Kit) -> str:
@@ -198,60 +340,128 @@ async def _reduced(members: Sequence[str], kit: Kit) -> str:
 
     async def ask() -> Partial:
         what = f"{len(members)} parts"
-        task = prompts.filled("reduce", what=what, words=kit.style.words, language=kit.style.language)
-        job = _job(1, what, _joined(members), task, kit, kit.style.partial_tokens)
-        return _partial(await toolloop.run(job, kit.chat, _told(kit)))
+        shown = _Shown(1, what, _joined(members), _short_task("reduce", what, kit))
+        return await _partial(shown, kit, of_parts=True)
 
     name = hashlib.sha256(json.dumps(members).encode()).hexdigest()
     return (await kit.once_reduce(name, ask)).summary
 
 
-async def _final(what: str, text: str, kit: Kit) -> Final:
-    style = kit.style
-    task = prompts.filled("final", what=what, words=style.words, language=style.language)
-    single = what == "the text of a page"
-    job = _job(1, "the text", text, task, kit, style.final_tokens, schema(style))
-    outcome = await toolloop.run(job, kit.chat, kit.mode if single else _told(kit))
-    try:
-        written = _Written.model_validate_json(outcome.text)
-    except pydantic.ValidationError as error:
-        raise PageFailed(Reason.OUTPUT_REJECTED, f"not the JSON asked for: {error.error_count()} faults") from error
-    flags = ("primed",) if outcome.primed and single else ()
-    return Final(
-        written.summary.strip(),
-        tuple(point.strip() for point in written.key_points if point.strip()),
-        flags,
+async def _partial(shown: _Shown, kit: Kit, *, of_parts: bool) -> Partial:
+    def read(answer: str) -> str:
+        return kit.accept(answer, shown.text)
+
+    def read_again(answer: str) -> str:
+        return _by_schema_or_plain(answer, shown.text, kit, kit.partial_words, 0).summary
+
+    room = kit.room(kit.partial_words) + 50
+    job = _job(shown, kit, room, read, read_again)
+    outcome = await _run(replace(job, schema_again=schema(kit.partial_words, 0)), kit, of_parts)
+    return Partial(
+        outcome.value,
+        outcome.tool_calls,
+        outcome.tool_errors,
+        outcome.primed,
         outcome.prompt_tokens,
         outcome.output_tokens,
         outcome.seconds,
     )
 
 
-def _told(kit: Kit) -> toolloop.Mode:
-    """How a reduce gets its parts: as a tool's result, where the model knows such; no tool is offered to it."""
-    return toolloop.Mode.TELL if kit.mode is toolloop.Mode.TELL else toolloop.Mode.PRIME
+async def _final(what: str, text: str, kit: Kit, *, of_parts: bool) -> Final:
+    style = kit.style
+    shape = kit.prompts.filled(f"style_{style.form}")
+    named = languages.named(kit.language)
+    task = kit.prompts.filled("final", what=what, words=style.words, language=named, shape=shape)
+
+    def read(answer: str) -> _Read:
+        return _by_schema(answer, text, kit, style.words, 1)
+
+    def read_again(answer: str) -> _Read:
+        return _by_schema_or_plain(answer, text, kit, style.words, 1)
+
+    job = _job(_Shown(1, "the text", text, task), kit, kit.room(style.words, MAX_KEY_POINTS), read, read_again)
+    asked = schema(style.words)
+    outcome = await _run(replace(job, schema=asked, schema_again=asked), kit, of_parts)
+    return Final(
+        outcome.value.summary,
+        outcome.value.key_points,
+        outcome.value.flags,
+        outcome.tool_calls,
+        outcome.tool_errors,
+        outcome.primed and not of_parts,
+        outcome.prompt_tokens,
+        outcome.output_tokens,
+        outcome.seconds,
+    )
+
+
+async def _run(job: toolloop.Job[T], kit: Kit, of_parts: bool) -> toolloop.Outcome[T]:
+    """One tool loop, when its turn has come: only then is it known what the model has shown until now."""
+    async with kit.place():
+        mode = kit.ability.reads_results if of_parts else kit.ability.mode
+        outcome = await toolloop.run(job, kit.chat, mode)
+        kit.ability.showed(mode, outcome.mode, outcome.primed)
+        return outcome
 
 
 def _job(
-    part: int,
-    what: str,
-    text: str,
-    task: str,
+    shown: _Shown,
     kit: Kit,
-    num_predict: int,
-    answer_schema: dict[str, object] | None = None,
-) -> toolloop.Job:
+    room: int,
+    read: Callable[[str], T],
+    read_again: Callable[[str], T],
+) -> toolloop.Job[T]:
     return toolloop.Job(
-        system=prompts.text("system"),
-        ask=prompts.filled("ask", what=what, url=kit.url, part=part),
-        task=task,
+        system=kit.prompts.filled("system"),
+        ask=kit.prompts.filled("ask", what=shown.what, url=kit.url, part=shown.part),
+        task=shown.task,
         tool=GET_PAGE,
-        call=ToolCall(GET_PAGE.name, {"url": kit.url, "part": part}),
-        result=prompts.fenced(text, kit.secret),
-        judge=lambda call: wrong_call(call, kit.url, part),
-        num_predict=num_predict,
-        schema=answer_schema,
+        call=ToolCall(GET_PAGE.name, {"url": kit.url, "part": shown.part}),
+        result=prompts.fenced(shown.text, kit.secret),
+        judge=lambda call: wrong_call(call, kit.url, shown.part),
+        read=read,
+        read_again=read_again,
+        num_predict=room,
+        # Twice the room for a second try, if what the text leaves allows for it.
+        more=min(room * 2, room + max(0, kit.limit - kit.measure(shown.text))),
     )
+
+
+def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _Read:
+    """The answer as it was asked for, with so many key points at least. Raises `PageFailed` (`output_rejected`)."""
+    try:
+        written = _Written.model_validate_json(answer)
+    except pydantic.ValidationError as error:
+        raise PageFailed(Reason.OUTPUT_REJECTED, f"not the JSON asked for: {error.error_count()} faults") from error
+    if len(written.key_points) < points:
+        raise PageFailed(Reason.OUTPUT_REJECTED, "not the JSON asked for: no key points")
+    summary = kit.accept(_ended(written.summary, words * CHARACTERS_A_WORD), source)
+    kept = (_kept(_ended(point, MAX_POINT_CHARACTERS), source, kit) for point in written.key_points)
+    return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])
+
+
+def _by_schema_or_plain(answer: str, source: str, kit: Kit, words: int, points: int) -> _Read:
+    """The same, or else the answer's text as the summary: models of servers that heed no schema write it plain."""
+    if answer.lstrip().startswith(("{", "[")):
+        return _by_schema(answer, source, kit, words, points)
+    return _Read(kit.accept(answer, source), (), ("plain_text",))
+
+
+def _kept(point: str, source: str, kit: Kit) -> str:
+    """A key point without its mark; empty when it is not worth keeping."""
+    try:
+        return kit.accept(_MARKS.sub("", point), source)
+    except PageFailed:
+        return ""
+
+
+def _ended(text: str, most: int) -> str:
+    """A text whose bound in the schema cut it, back to its last whole sentence."""
+    if len(text) < most - 1:
+        return text
+    whole_sentences = _LAST_SENTENCE.match(text)
+    return whole_sentences[0] if whole_sentences else text
 
 
 def spoken(url: str) -> str:
@@ -259,18 +469,24 @@ def spoken(url: str) -> str:
     return url[:SPOKEN_CHARACTERS]
 
 
-def limit(url: str, style: Style, num_ctx: int, measure: Callable[[str], int]) -> int:
+def limit(url: str, style: Style, language: str, words: Prompts, num_ctx: int, measure: Callable[[str], int]) -> int:
     """The tokens that a part of this page may have. Raises `UsageError` when the context is too small for any."""
-    what = "part 100 of 100 of the text of a page, each part in a few sentences"
-    words = {"what": what, "words": style.words, "language": style.language}
-    tasks = [prompts.filled(name, **words) for name in ("map", "reduce", "final")]
+    what = "part 100 of 100 of a page, each part of it in a few sentences"
+    shape = words.filled(f"style_{style.form}")
+    fields = {"what": what, "words": style.words, "language": languages.named(language)}
+    tasks = [
+        words.filled("map", **fields),
+        words.filled("reduce", **fields),
+        words.filled("final", shape=shape, **fields),
+    ]
     fixed = (
-        prompts.text("system"),
-        prompts.filled("ask", what=what, url=spoken(url), part=100),
+        words.filled("system"),
+        words.filled("ask", what=what, url=spoken(url), part=100),
         max(tasks, key=measure),
         prompts.fenced("", b""),
     )
-    return budget(num_ctx, style.final_tokens, measure("\n".join(fixed)), errors=0)
+    answer = (style.words + MAX_KEY_POINTS * 20) * tokens_a_word(language)
+    return budget(num_ctx, answer, measure("\n".join(fixed)), errors=0)
 
 
 def wrong_call(call: ToolCall, url: str, part: int) -> str | None:
@@ -297,15 +513,3 @@ def _same_page(asked: object, url: str) -> bool:
         return isinstance(asked, str) and plain(asked) == plain(url)
     except ValueError:
         return False
-
-
-def _partial(outcome: toolloop.Outcome) -> Partial:
-    return Partial(
-        outcome.text,
-        outcome.tool_calls,
-        outcome.tool_errors,
-        outcome.primed,
-        outcome.prompt_tokens,
-        outcome.output_tokens,
-        outcome.seconds,
-    )

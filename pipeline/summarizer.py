@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import count
 
 from pipeline import prompts, summarize, tokens, toolloop
 from pipeline.chunk import split
 from pipeline.inflight import InFlight
 from pipeline.page import Emit, Written
+from pipeline.prompts import Prompts
 from pipeline.records import (
     Chunk,
     Chunked,
     ChunkSummarized,
     Document,
     Final,
+    Measured,
     Partial,
     PartsReduced,
     Recipe,
     Task,
 )
+from pipeline.slots import Slots
 
 Ask = Callable[[], Awaitable[Partial]]
 Recall = Callable[[str, str], Awaitable[Partial | None]]
@@ -37,40 +41,78 @@ class Memory:
     final: Callable[[str, str], Awaitable[Final | None]]
 
 
+class Vocabulary:
+    """How many tokens this run's model makes of a text, learned from what its server counts."""
+
+    def __init__(self, model: str, ratios: tokens.Ratios) -> None:
+        self._model = model
+        self._ratios = ratios
+        self._saved = ratios
+
+    def measure(self, text: str) -> int:
+        """Tokens of a text as a model is shown it, at most."""
+        return tokens.estimate(prompts.defused(text), self._ratios)
+
+    def counted(self, units: Mapping[str, int], real: int) -> None:
+        """A prompt of so many `tokens.units` had `real` tokens."""
+        self._ratios = tokens.learn(self._ratios, [(units, real)])
+
+    def news(self) -> Measured | None:
+        """What has been learned since it was last asked for; `None`: nothing."""
+        if self._ratios == self._saved:
+            return None
+        self._saved = self._ratios
+        return Measured(self._model, self._ratios.seen)
+
+
 @dataclass(frozen=True, slots=True)
 class Summarizer:
     """Writes the summary of a document, asking the model only for what was never answered by this recipe."""
 
     recipe: Recipe
     style: summarize.Style
+    prompts: Prompts
     chat: toolloop.Chat
-    mode: toolloop.Mode
+    ability: toolloop.Ability
+    slots: Slots
     secret: bytes
     num_ctx: int
-    ratios: tokens.Ratios
+    vocabulary: Vocabulary
+    accept: Callable[[str, str, str], str]
+    """(what the model wrote, what it was shown, the language) → what is kept. Raises `PageFailed`."""
     memory: Memory
     emit: Emit
     now: Callable[[], datetime]
+    allow_partial: bool
     partials: InFlight[Partial]
     finals: InFlight[Written]
+    _ages: Iterator[int] = field(default_factory=count)
 
     def check(self) -> None:
         """Raises `UsageError` when the context has no room for a page, even one with a long URL."""
-        summarize.limit("http://" + "u" * summarize.SPOKEN_CHARACTERS, self.style, self.num_ctx, self._measure)
+        self._limit("http://" + "u" * summarize.SPOKEN_CHARACTERS, self.style.language_for(""))
 
     async def write(self, task: Task, document: Document) -> Written:
         """The summary of a document. Raises `PageNotDone`; each answer on the way is kept as it comes."""
         if summarize.is_short(document.text, self.style):
-            return Written(summarize.verbatim(document.text), self.recipe.hash, "verbatim", 0)
-        return await self.finals.once(document.hash, partial(self._written, task, document))
+            return Written(summarize.verbatim(document.text), self.recipe.hash, document.language, "verbatim", 0)
+        written = await self.finals.once(document.hash, partial(self._written, task, document))
+        if news := self.vocabulary.news():
+            await self.emit(news)
+        return written
 
     async def _written(self, task: Task, document: Document) -> Written:
-        kit = self._kit(task)
+        kit = self._kit(task, document)
         chunks = await self._chunks(task, document, kit)
         final = await self.memory.final(document.hash, self.recipe.hash)
-        if final is None:
-            final = await summarize.whole(chunks, kit)
-        return Written(final, self.recipe.hash, "single" if len(chunks) == 1 else "map_reduce", len(chunks))
+        if final is not None:
+            whole = summarize.Whole(final, tuple(chunks), {})
+        else:
+            whole = await summarize.whole(chunks, kit)
+        method = "single" if len(whole.chunks) == 1 else "map_reduce"
+        return Written(
+            whole.final, self.recipe.hash, kit.language, method, len(whole.chunks), whole.coverage, whole.left_out
+        )
 
     async def _chunks(self, task: Task, document: Document, kit: summarize.Kit) -> list[Chunk]:
         """How the text is cut: as it was, as far as that still fits."""
@@ -80,27 +122,38 @@ class Summarizer:
             await self.emit(Chunked(document.hash, tuple(chunks)))
         return chunks
 
-    def _kit(self, task: Task) -> summarize.Kit:
+    def _kit(self, task: Task, document: Document) -> summarize.Kit:
+        language = self.style.language_for(document.language)
+
         async def once_map(key: str, ask: Ask) -> Partial:
             return await self._once(task, "map", key, ask)
 
         async def once_reduce(key: str, ask: Ask) -> Partial:
             return await self._once(task, "reduce", key, ask)
 
+        async def recut(chunks: Sequence[Chunk]) -> None:
+            await self.emit(Chunked(document.hash, tuple(chunks)))
+
         return summarize.Kit(
             url=summarize.spoken(task.url),
+            language=language,
             chat=self.chat,
-            mode=self.mode,
+            ability=self.ability,
+            place=partial(self.slots.place, next(self._ages)),
             once_map=once_map,
             once_reduce=once_reduce,
+            recut=recut,
             secret=self.secret,
             style=self.style,
-            measure=self._measure,
-            limit=summarize.limit(task.url, self.style, self.num_ctx, self._measure),
+            prompts=self.prompts,
+            measure=self.vocabulary.measure,
+            limit=self._limit(task.url, language),
+            accept=lambda written, source: self.accept(written, source, language),
+            allow_partial=self.allow_partial,
         )
 
-    def _measure(self, text: str) -> int:
-        return tokens.estimate(prompts.defused(text), self.ratios)
+    def _limit(self, url: str, language: str) -> int:
+        return summarize.limit(url, self.style, language, self.prompts, self.num_ctx, self.vocabulary.measure)
 
     async def _once(self, task: Task, step: str, key: str, ask: Ask) -> Partial:
         """An answer from the database, from another page that asks for it just now, or from the model."""

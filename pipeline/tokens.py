@@ -162,6 +162,11 @@ def estimate(text: str, ratios: Ratios = Ratios()) -> int:
     return ratios.cost(units(text))
 
 
+def least(counted: Mapping[str, int]) -> int:
+    """The tokens that any model makes of `units` at least: a server that counts fewer has cut the prompt."""
+    return math.floor(sum(FLOOR.get(kind, 0.35) * number for kind, number in counted.items()))
+
+
 def learn(ratios: Ratios, prompts: Iterable[tuple[Mapping[str, int], int]]) -> Ratios:
     """What is known after more prompts, each the `units` of all that was sent and the tokens that the server counted.
 
@@ -172,14 +177,14 @@ def learn(ratios: Ratios, prompts: Iterable[tuple[Mapping[str, int], int]]) -> R
     """
     seen = dict(ratios.seen)
     for counted, real in prompts:
-        total, least = sum(counted.values()), sum(FLOOR.get(kind, 0.35) * n for kind, n in counted.items())
-        if total < 500 or real < least:
+        total, floor = sum(counted.values()), least(counted)
+        if total < 500 or real < floor:
             continue
         main, most = max(counted.items(), key=lambda item: item[1])
         ratio, excess = Ratios(seen).of(main), real - Ratios(seen).cost(counted)
         if excess <= 0 and most * 4 < total * 3:
             continue
-        found = ratio + excess / most if excess > 0 else min(ratio / 1.1, FLOOR.get(main, 0.35) + (real - least) / most)
+        found = ratio + excess / most if excess > 0 else min(ratio / 1.1, FLOOR.get(main, 0.35) + (real - floor) / most)
         number, highest = seen.get(main, (0, 0.0))
         seen[main] = (number + 1, max(highest, found))
     return Ratios(seen)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from fake_ollama import DIGEST, FakeOllama, serving
 
+from pipeline import llm
 from pipeline.errors import ModelUnusable, PageFailed, PageWaits, TooLong
-from pipeline.llm import TRIES, ModelClient
+from pipeline.llm import TRIES, ModelClient, slots_of
 from pipeline.records import Answer, Message, Reason, Request, ToolCall
 from pipeline.summarize import GET_PAGE
 
@@ -48,6 +49,7 @@ def test_an_answer_has_its_text_and_its_counts(fake: FakeOllama) -> None:
 def test_every_request_says_what_it_may_not_be_without(fake: FakeOllama) -> None:
     asked(fake)
     ask = 'call get_page with {"url": "http://a.example/", "part": 1}'
+    fake.behave = lambda body: {"content": "Yes."}  # one token: there is no room for more
     asked(fake, Request((Message("user", ask),), num_predict=0, tools=(GET_PAGE,)))
     for body in fake.chats:
         assert body["truncate"] is False
@@ -77,7 +79,8 @@ def test_calls_and_results_go_to_the_server_as_it_knows_them(fake: FakeOllama) -
 def test_a_call_of_the_model_arrives_as_it_was_made(fake: FakeOllama) -> None:
     call = {"name": "get_page", "arguments": {"url": "http://x/", "part": 3}}
     fake.behave = lambda body: {"role": "assistant", "content": "", "tool_calls": [{"function": call}]}
-    assert asked(fake).calls == (ToolCall("get_page", {"url": "http://x/", "part": 3}),)
+    answer = asked(fake, Request(ASKED.messages, ASKED.num_predict, tools=(GET_PAGE,)))
+    assert answer.calls == (ToolCall("get_page", {"url": "http://x/", "part": 3}),)
 
 
 def test_a_prompt_that_is_too_long_is_told_with_both_counts(fake: FakeOllama) -> None:
@@ -239,3 +242,86 @@ def test_a_model_is_described_as_its_server_does(fake: FakeOllama) -> None:
 def test_only_one_module_knows_the_package() -> None:
     users = [path.name for path in Path("pipeline").rglob("*.py") if "import ollama" in path.read_text()]
     assert users == ["llm.py"]
+
+
+def burst(*times: tuple[int, int]) -> list[dict[str, int]]:
+    """Replies with these (waiting, working) milliseconds."""
+    return [
+        {"total_duration": wait + work, "load_duration": 1, "prompt_eval_duration": 9, "eval_duration": work - 10}
+        for wait, work in times
+    ]
+
+
+@pytest.mark.parametrize(
+    ("replies", "slots"),
+    [
+        (burst((3, 335), (338, 305), (645, 303), (948, 409)), 1),
+        (burst((2, 719), (46, 683), (1392, 694), (704, 713)), 2),
+        (burst((2, 700), (3, 700), (5, 700), (9, 700)), 4),
+        (burst((400, 300), (700, 300), (900, 300), (1200, 300)), 1),
+        ([{}, {}, {}, {}], 1),
+        ([{"total_duration": "soon"}] * 4, 1),
+        ([], 1),
+    ],
+    ids=["one slot", "two slots", "four", "another program is served first", "old server", "nonsense", "nothing"],
+)
+def test_the_slots_of_a_server_are_read_off_a_burst_of_equal_requests(
+    replies: list[dict[str, int]], slots: int
+) -> None:
+    assert slots_of(replies) == slots
+
+
+def test_a_prompt_of_which_too_little_was_counted_was_cut_and_its_answer_is_thrown_away(fake: FakeOllama) -> None:
+    reply = {"done": True, "done_reason": "stop", "message": {"content": "A summary of half."}}
+    fake.behave = lambda body: {**reply, "prompt_eval_count": 258, "eval_count": 9}
+    with pytest.raises(PageFailed) as told:
+        asked(fake, Request((Message("user", "The text of a page is here. " * 250),), 100))
+    assert told.value.reason is Reason.LLM_CONTEXT
+
+
+def test_what_the_server_counts_is_told_also_of_a_prompt_that_it_refuses(fake: FakeOllama) -> None:
+    counts: list[int] = []
+
+    async def main() -> None:
+        async with ModelClient(fake.url, "fake", 20.0, sleep=no_wait) as client:
+            client.counted = lambda units, real: counts.append(real)
+            await client.load(2_048)
+            await client.chat(ASKED)
+            with pytest.raises(TooLong):
+                await client.chat(Request((Message("user", "word " * 20_000),), 100))
+
+    asyncio.run(main())
+    assert len(counts) == 2
+    assert counts[1] > 20_000
+
+
+def test_a_server_that_is_down_is_asked_a_few_times_then_now_and_then_and_is_loaded_first_when_it_is_back() -> None:
+    time = 0.0
+    with serving(FakeOllama()) as fake:
+
+        async def main() -> list[str]:
+            nonlocal time
+            told: list[str] = []
+            async with ModelClient("http://127.0.0.1:9", "fake", 20.0, sleep=no_wait, clock=lambda: time) as client:
+                for _ in range(5):
+                    with pytest.raises(PageWaits) as waits:
+                        await client.chat(ASKED)
+                    told.append("tried" if "is it running" in waits.value.detail else "not tried")
+                time = 31.0
+                client._client = llm._Client(fake.url)
+                client.num_ctx = 2_048
+                await client.chat(ASKED)
+            return told
+
+        assert asyncio.run(main()) == ["tried"] * 3 + ["not tried"] * 2
+        assert len(fake.loads) == 1
+        assert len(fake.chats) == 1
+
+
+def test_a_second_try_is_made_otherwise(fake: FakeOllama) -> None:
+    asked(fake)
+    asked(fake, Request(ASKED.messages, 100, again=True))
+    first, second = (chat["options"] for chat in fake.chats)
+    assert first["temperature"] == 0
+    assert second["temperature"] > 0
+    assert first["seed"] != second["seed"]

@@ -43,7 +43,7 @@ from pipeline.store import Store, connect, iso, lock, now
 RECIPE = Recipe("m", "d", 4_096, {"words": 100}, {"map": "…"}, "recipe-hash")
 DOCUMENT = Document("# Title\n\nText.", "Title", "An author", "A site", "en", "2024-05-14")
 PARTIAL = Partial("partial", 1, 0, False, 10, 5, 0.1)
-FINAL = Final("A summary.", ("One.", "Two."), (), 20, 10, 0.2)
+FINAL = Final("A summary.", ("One.", "Two."), prompt_tokens=20, output_tokens=10, seconds=0.2)
 
 
 @pytest.fixture
@@ -335,7 +335,7 @@ def test_no_question_about_one_page_scans_a_table(store: Store) -> None:
         "HOSTS_AFTER": [1, "", 8],
         "RECALL_MAP": ["c", "r"],
         "RECALL_FINAL": ["t", "r"],
-        "RESULT": [1],
+        "RESULT": [1, 1],
         "END_ITEM": ["failed", None, None, None, 1, 1],
         "PAGE_SUMMARIZED": [1],
         "KNOWN": ["k"],

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import prompts, summarize, toolloop
-from pipeline.errors import PageFailed, UsageError
+from pipeline.errors import PageFailed, TooLong, UsageError
 from pipeline.records import Answer, Chunk, Final, Partial, Reason, Request, ToolCall
 
 URL = "https://a.example/page"
@@ -47,9 +51,9 @@ class Model:
             ask = request.messages[-1].content
             call = ToolCall("get_page", json.loads(ask[ask.index("{") : ask.rindex("}") + 1]))
             return Answer("", (call,), 10, 5, 0.1)
-        if request.schema:
+        if request.schema and "key_points" in str(request.schema):
             return Answer(self.final, (), 20, 10, 0.2)
-        text = self.reduced if "Write them together" in shown else self.map_says(shown)
+        text = self.reduced if "the summaries of" in shown else self.map_says(shown)
         return Answer(text, (), 30, 15, 0.3)
 
     @property
@@ -57,15 +61,37 @@ class Model:
         return [request for request in self.requests if not request.tools]
 
 
-def kit(model: Model, limit: int = 1_000, mode: toolloop.Mode = toolloop.Mode.ASK) -> summarize.Kit:
-    async def once(key: str, ask: Callable[[], Awaitable[Partial]]) -> Partial:
-        return await ask()
-
-    return summarize.Kit(URL, model.chat, mode, once, once, SECRET, summarize.Style(), words, limit)
+async def always(key: str, ask: Callable[[], Awaitable[Partial]]) -> Partial:
+    """Nothing is known: every answer is asked for."""
+    return await ask()
 
 
-def summed(model: Model, *texts: str, limit: int = 1_000, mode: toolloop.Mode = toolloop.Mode.ASK) -> Final:
-    return asyncio.run(summarize.whole(chunks(*texts), kit(model, limit, mode)))
+async def not_told(chunks: Sequence[Chunk]) -> None:
+    """For texts that are not cut anew."""
+
+
+def kit(model: Model, limit: int = 1_000, tools: bool = True, **other: Any) -> summarize.Kit:
+    made = summarize.Kit(
+        url=URL,
+        language="",
+        chat=model.chat,
+        ability=toolloop.Ability(toolloop.Policy.AUTO, tools),
+        place=nullcontext,
+        once_map=always,
+        once_reduce=always,
+        recut=not_told,
+        secret=SECRET,
+        style=summarize.Style(),
+        prompts=prompts.load(),
+        measure=words,
+        limit=limit,
+        accept=lambda written, source: written.strip(),
+    )
+    return replace(made, **other)
+
+
+def summed(model: Model, *texts: str, limit: int = 1_000, tools: bool = True, **other: Any) -> Final:
+    return asyncio.run(summarize.whole(chunks(*texts), kit(model, limit, tools, **other))).final
 
 
 def test_a_text_that_fits_is_one_map_that_is_also_the_last_step() -> None:
@@ -127,23 +153,117 @@ def test_one_part_that_fails_fails_the_page_but_the_others_are_finished() -> Non
             raise PageFailed(Reason.LLM_TRUNCATED)
         return "part"
 
-    model = Model(write)
-    made = kit(model)
     parts = chunks("alpha ", "beta ", "gamma")
-    made = summarize.Kit(URL, model.chat, toolloop.Mode.ASK, once, once, SECRET, made.style, words, 1_000)
+    made = kit(Model(write), once_map=once)
     with pytest.raises(PageFailed) as told:
         asyncio.run(summarize.whole(parts, made))
     assert told.value.reason is Reason.LLM_TRUNCATED
     assert sorted(finished) == sorted([parts[0].hash, parts[2].hash])
 
 
-@pytest.mark.parametrize("written", ["no JSON", '{"summary": ""}', '{"summary": "x"}', "[]", '{"summary": null}'])
+@pytest.mark.parametrize("written", ['{"summary": ""}', '{"summary": "x"}', "[]", '{"summary": null}'])
 def test_a_last_answer_that_is_not_as_asked_is_rejected(written: str) -> None:
     model = Model()
     model.final = written
     with pytest.raises(PageFailed) as told:
         summed(model, "text")
     assert told.value.reason is Reason.OUTPUT_REJECTED
+
+
+def test_a_last_answer_that_is_plain_text_twice_is_taken_as_the_summary_and_says_so() -> None:
+    model = Model()
+    model.final = "No JSON, but a summary."
+    final = summed(model, "text")
+    assert (final.summary, final.key_points, final.flags) == ("No JSON, but a summary.", (), ("plain_text",))
+    assert [request.again for request in model.answers] == [False, True]
+
+
+def test_an_answer_that_found_no_end_is_asked_for_once_more_with_more_room() -> None:
+    def write(shown: str) -> str:
+        if not model.answers[-1].again:
+            raise PageFailed(Reason.LLM_TRUNCATED)
+        return "part"
+
+    model = Model(write)
+    summed(model, "alpha ", "beta")
+    rooms = [(request.again, request.num_predict) for request in model.answers[:4]]
+    assert sorted(again for again, _ in rooms) == [False, False, True, True]
+    assert max(rooms)[1] == 2 * min(rooms)[1]
+
+
+def test_a_part_that_the_server_refuses_is_cut_smaller_by_the_count_that_it_names() -> None:
+    told: list[list[str]] = []
+
+    async def recut(parts: Sequence[Chunk]) -> None:
+        told.append([part.text for part in parts])
+
+    def write(shown: str) -> str:
+        if shown.count("beta") > 100:
+            raise TooLong(1_500, 1_024, "too long")
+        return "part"
+
+    texts = ("alpha ", "beta " * 200, "gamma")
+    model = Model(write)
+    final = summed(model, *texts, recut=recut)
+    assert final.summary == "The whole."
+    assert [("".join(parts)) for parts in told] == ["".join(texts)] * len(told)
+    assert 3 < len(told[-1]) < 8
+
+
+def test_a_server_that_refuses_everything_as_too_long_ends_the_page_with_a_reason() -> None:
+    def write(shown: str) -> str:
+        raise TooLong(0, 0, "too long")
+
+    with pytest.raises(PageFailed) as told:
+        summed(Model(write), "alpha " * 50, "beta " * 50)
+    assert told.value.reason is Reason.LLM_CONTEXT
+
+
+def test_partial_summaries_that_the_server_refuses_are_reduced_further() -> None:
+    model = Model(lambda shown: "w " * 40, reduced="r " * 10)
+    refused = 0
+
+    async def chat(request: Request) -> Answer:
+        nonlocal refused
+        if request.schema and words(request.messages[-2].content) > 100:
+            refused += 1
+            raise TooLong(2_000, 1_024, "too long")
+        return await model.chat(request)
+
+    assert summed(model, *[f"part {n} " for n in range(8)], limit=400, chat=chat).summary == "The whole."
+    assert refused == 1
+
+
+def test_a_part_that_fails_is_left_out_only_when_that_is_allowed() -> None:
+    def write(shown: str) -> str:
+        if "beta" in shown:
+            raise PageFailed(Reason.LLM_TRUNCATED)
+        return "part"
+
+    parts = chunks("alpha ", "beta ", "gamma")
+    whole = asyncio.run(summarize.whole(parts, kit(Model(write), allow_partial=True)))
+    assert whole.left_out == {1: "llm_truncated"}
+    assert whole.coverage == pytest.approx(1 - 5 / 16)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(40, 120))
+def test_groups_are_in_order_fit_and_leave_nothing_out(lengths: list[int], limit: int) -> None:
+    parts = [f"{number} " + "w " * (length - 1) for number, length in enumerate(lengths)]
+    groups = summarize.grouped(parts, limit, words)
+    assert [part for members in groups for part in members] == parts
+    assert all(words(" ".join(members)) <= limit for members in groups)
+    assert all(
+        words(" ".join(left)) + words(" ".join(right)) > limit // 2 for left, right in itertools.pairwise(groups)
+    )
+
+
+def test_one_changed_part_moves_the_groups_near_it_only() -> None:
+    parts = [f"{number} " + "w " * 9 for number in range(60)]
+    before = {tuple(members) for members in summarize.grouped(parts, 50, words)}
+    for place in range(1, 59):
+        for changed in ([*parts[:place], "new " * 12, *parts[place:]], [*parts[:place], *parts[place + 1 :]]):
+            after = {tuple(members) for members in summarize.grouped(changed, 50, words)}
+            assert len(after - before) <= 6
 
 
 def test_the_text_stands_only_between_boundaries_and_the_task_after_it() -> None:
@@ -157,7 +277,7 @@ def test_the_text_stands_only_between_boundaries_and_the_task_after_it() -> None
 
 def test_a_model_without_tools_never_gets_a_tool_message() -> None:
     model = Model()
-    summed(model, "alpha ", "beta ", mode=toolloop.Mode.TELL)
+    summed(model, "alpha ", "beta ", tools=False)
     roles = {message.role for request in model.requests for message in request.messages}
     assert roles == {"system", "user"}
 
@@ -181,7 +301,9 @@ def test_the_boundary_is_the_same_for_the_same_text_and_unknown_without_the_secr
 
 def test_the_recipe_changes_with_what_changes_an_answer_and_with_nothing_else() -> None:
     def hash_of(digest: str = "d", num_ctx: int = 4_096, size: int = 100, temperature: float = 0.0) -> str:
-        return summarize.recipe("m", digest, num_ctx, summarize.Style(size), {"temperature": temperature}).hash
+        return summarize.recipe(
+            "m", digest, num_ctx, summarize.Style(size), prompts.load(), {"temperature": temperature}
+        ).hash
 
     assert hash_of() == hash_of(num_ctx=8_192)
     assert len({hash_of(), hash_of("e"), hash_of(size=50), hash_of(temperature=0.5)}) == 4
@@ -189,7 +311,7 @@ def test_the_recipe_changes_with_what_changes_an_answer_and_with_nothing_else() 
 
 def test_a_context_that_has_no_room_for_a_page_is_named() -> None:
     with pytest.raises(UsageError, match="--num-ctx"):
-        summarize.limit(URL, summarize.Style(), 512, words)
+        summarize.limit(URL, summarize.Style(), "", prompts.load(), 512, words)
 
 
 def test_a_short_text_is_its_own_summary_without_the_marks_of_markdown() -> None:

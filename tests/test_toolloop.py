@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import summarize, toolloop
-from pipeline.errors import PageFailed, PageWaits
+from pipeline.errors import NoTools, PageFailed, PageWaits, TooLong
 from pipeline.records import Answer, Reason, Request, ToolCall
 
 URL = "https://forum.example/r/pathofexile/comments/1abcde/"
@@ -20,7 +21,7 @@ MANGLED = ToolCall("get_page", {"url": URL.replace("pathofexile", "pathofexail")
 Model = Callable[[Request], Answer]
 
 
-def job() -> toolloop.Job:
+def job() -> toolloop.Job[str]:
     return toolloop.Job(
         system="You summarize.",
         ask="Summarize part 2 of 3.",
@@ -29,7 +30,10 @@ def job() -> toolloop.Job:
         call=RIGHT,
         result="THE TEXT",
         judge=lambda call: summarize.wrong_call(call, URL, 2),
+        read=str,
+        read_again=str,
         num_predict=300,
+        more=600,
     )
 
 
@@ -37,7 +41,7 @@ def said(text: str = "", *calls: ToolCall) -> Answer:
     return Answer(text, calls, 100, 10, 1.0)
 
 
-def ran(model: Model, mode: toolloop.Mode = toolloop.Mode.ASK) -> tuple[toolloop.Outcome, list[Request]]:
+def ran(model: Model, mode: toolloop.Mode = toolloop.Mode.ASK) -> tuple[toolloop.Outcome[str], list[Request]]:
     requests: list[Request] = []
 
     async def chat(request: Request) -> Answer:
@@ -53,7 +57,7 @@ def reads(request: Request) -> bool:
 
 def test_a_right_call_is_answered_with_the_text_and_the_last_request_offers_no_tool() -> None:
     outcome, requests = ran(lambda request: said("", RIGHT) if request.tools else said("summary"))
-    assert outcome.text == "summary"
+    assert outcome.value == "summary"
     assert (outcome.tool_calls, outcome.tool_errors, outcome.primed) == (1, 0, False)
     assert [bool(request.tools) for request in requests] == [True, False]
     assert reads(requests[-1])
@@ -88,10 +92,10 @@ def test_a_mangled_url_gets_an_error_that_names_the_right_one() -> None:
 )
 def test_a_model_that_does_not_call_rightly_is_primed_within_a_bounded_number_of_requests(model: Model) -> None:
     outcome, requests = ran(model)
-    assert outcome.text == "summary"
+    assert outcome.value == "summary"
     assert outcome.primed
     assert reads(requests[-1])
-    assert len(requests) <= toolloop.MAX_ERRORS + 2
+    assert len(requests) <= toolloop.MAX_ASKED + 2
 
 
 @pytest.mark.parametrize("reason", [Reason.LLM_EMPTY, Reason.LLM_TRUNCATED, Reason.LLM_ERROR])
@@ -129,6 +133,112 @@ def test_a_primed_model_is_asked_once() -> None:
     assert requests[0].messages[-2].tool_name == "get_page"
 
 
+@pytest.mark.parametrize(
+    "printed",
+    [
+        '{"name": "get_page", "arguments": {"url": "URL", "part": 2}}',
+        '```json\n{"name": "get_page", "parameters": {"url": "URL", "part": 2}}\n```',
+        '<tool_call>\n{"name": "get_page", "arguments": {"url": "URL", "part": 2}}\n</tool_call>',
+        'I will read it: {"url": "URL", "part": 2}',
+        '{"type": "function", "function": {"name": "get_page", "arguments": {"url": "URL", "part": 2}}}',
+        '{"function": "get_page", "arguments": {"url": "URL", "part": 2}}',
+    ],
+)
+def test_a_call_that_is_printed_as_text_counts_as_one(printed: str) -> None:
+    text = printed.replace("URL", URL)
+    outcome, requests = ran(lambda request: said(text) if request.tools else said("summary"))
+    assert (outcome.tool_calls, outcome.primed, len(requests)) == (1, False, 2)
+
+
+@pytest.mark.parametrize("printed", ["{" * 5_000, '{"name": "get_page"', "{}", '{"url": 1}', "[" * 3_000 + "{"])
+def test_what_only_looks_like_a_printed_call_is_none(printed: str) -> None:
+    outcome, _ = ran(lambda request: said(printed) if request.tools else said("summary"))
+    assert (outcome.tool_calls, outcome.primed) == (0, True)
+
+
+def test_two_printed_calls_are_not_taken_for_one() -> None:
+    text = 2 * '{"name": "get_page", "arguments": {"url": "x", "part": 1}} '
+    assert ran(lambda request: said(text) if request.tools else said("summary"))[0].tool_calls == 0
+
+
+def test_a_model_that_the_server_says_knows_no_tools_gets_the_text_in_the_message() -> None:
+    def model(request: Request) -> Answer:
+        if request.tools:
+            raise NoTools("does not support tools")
+        return said("summary")
+
+    outcome, requests = ran(model)
+    assert outcome.mode is toolloop.Mode.TELL
+    assert {message.role for message in requests[-1].messages} == {"system", "user"}
+
+
+def test_a_model_that_must_call_and_does_not_fails_the_page() -> None:
+    with pytest.raises(PageFailed) as told:
+        ran(lambda request: said("I know it already."), toolloop.Mode.INSIST)
+    assert told.value.reason is Reason.LLM_UNREAD
+
+
+def test_an_answer_that_cannot_be_read_is_asked_for_once_more_and_then_the_page_fails() -> None:
+    requests: list[Request] = []
+
+    def read(text: str) -> str:
+        raise PageFailed(Reason.OUTPUT_REJECTED)
+
+    async def chat(request: Request) -> Answer:
+        requests.append(request)
+        return said("no summary")
+
+    with pytest.raises(PageFailed):
+        asyncio.run(toolloop.run(replace(job(), read=read, read_again=read), chat, toolloop.Mode.PRIME))
+    assert [(request.again, request.num_predict) for request in requests] == [(False, 300), (True, 600)]
+
+
+def test_a_prompt_that_is_too_long_is_not_sent_again() -> None:
+    requests: list[Request] = []
+
+    async def chat(request: Request) -> Answer:
+        requests.append(request)
+        raise TooLong(2_000, 1_024, "too long")
+
+    with pytest.raises(TooLong):
+        asyncio.run(toolloop.run(job(), chat, toolloop.Mode.PRIME))
+    assert len(requests) == 1
+
+
+AUTO, ALWAYS, PRIMED, NEVER = toolloop.Policy
+ASK, INSIST, PRIME, TELL = toolloop.Mode
+
+
+@pytest.mark.parametrize(
+    ("policy", "knows", "mode"),
+    [
+        *[(AUTO, True, ASK), (ALWAYS, True, INSIST), (PRIMED, True, PRIME), (NEVER, True, TELL)],
+        *[(policy, False, TELL) for policy in toolloop.Policy],
+    ],
+)
+def test_the_user_and_the_model_decide_how_it_is_asked(
+    policy: toolloop.Policy, knows: bool, mode: toolloop.Mode
+) -> None:
+    assert toolloop.Ability(policy, knows).mode is mode
+
+
+def test_a_model_that_has_failed_to_call_three_times_is_not_asked_any_more() -> None:
+    ability = toolloop.Ability(AUTO, knows_tools=True)
+    for primed in (True, True, False, True, True):
+        ability.showed(ASK, ASK, primed)
+        assert ability.mode is ASK
+    ability.showed(ASK, ASK, primed=True)
+    assert ability.mode is PRIME
+    assert toolloop.Ability(AUTO, knows_tools=True, failures=3).mode is PRIME
+
+
+def test_a_model_that_turned_out_to_know_no_tools_is_told_from_then_on() -> None:
+    ability = toolloop.Ability(AUTO, knows_tools=True)
+    ability.showed(ASK, TELL, primed=False)
+    assert ability.mode is TELL
+    assert ability.reads_results is TELL
+
+
 @given(
     st.lists(
         st.one_of(
@@ -155,8 +265,8 @@ def test_whatever_a_model_calls_the_loop_ends_and_the_text_was_read(calls: list[
         return said("", call) if call else said("words")
 
     outcome, requests = ran(model)
-    assert outcome.text == "summary"
-    assert len(requests) <= toolloop.MAX_ERRORS + 2
+    assert outcome.value == "summary"
+    assert len(requests) <= toolloop.MAX_ASKED + 2
     assert reads(requests[-1])
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from pipeline import queries
 from pipeline.store import connect, translated
 
 
-def pages(db: Path, state: str | None) -> Iterator[sqlite3.Row]:
-    """All pages, or those of one state, in the order in which they were added.
+def pages(db: Path, states: Sequence[str]) -> Iterator[sqlite3.Row]:
+    """The pages of these states, or all if none is named, in the order in which they were added.
 
     Raises `DatabaseUnusable`.
     """
     with closing(connect(db, write=False)) as connection, translated(db):
-        yield from connection.execute(queries.LIST, {"state": state})
+        yield from connection.execute(queries.LIST, {"states": json.dumps(states)})

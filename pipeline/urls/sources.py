@@ -15,7 +15,7 @@ from pipeline.urls.items import Entry, Item, LeftOut, Unreadable
 from pipeline.urls.keys import normal_form
 from pipeline.urls.kinds import Kind
 from pipeline.urls.lines import Check, bad_line, line_of, parse, shown
-from pipeline.urls.streams import decoded, opened
+from pipeline.urls.streams import can_be_read_twice, decoded, opened
 
 COMMAND_LINE = "command line"
 LIST_PREFIX = "list:"
@@ -87,7 +87,7 @@ def read(
 def check_sources(sources: Iterable[str]) -> None:
     """Raises `UsageError` for a file that is not there or is no list, before anything is made for its lines."""
     for source in sources:
-        if source != "-" and not _is_url(source) and not _list_url(source):
+        if not _is_url(source) and not _list_url(source) and can_be_read_twice(source):
             try:
                 with opened(source) as stream, decoded(stream) as text:
                     next(items(text), None)

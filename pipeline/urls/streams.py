@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
 import re
-import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -61,19 +61,19 @@ class Source:
 def opened(source: str) -> Iterator[io.BufferedReader]:
     """A file, or standard input as `-`. Raises `UsageError`."""
     try:
-        with _standard_input() if source == "-" else _file(source) as stream:
+        with _standard_input() if source == "-" else Path(source).open("rb") as stream:
             yield stream
     except OSError as error:
         raise UsageError(f"cannot read {shown(source)}: {error.strerror}") from error
 
 
-def _file(source: str) -> io.BufferedReader:
-    path = Path(source)
-    mode = path.stat().st_mode
-    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        # It can be read once, and opening it may wait for ever: no writer may come.
-        raise UsageError(f"cannot read {shown(source)}: it is a pipe; give it as standard input, and '-' as the source")
-    return path.open("rb")
+def can_be_read_twice(source: str) -> bool:
+    """Whether a source can be looked at before it is read. What is read of a pipe is gone, also of the one that a
+    shell makes for `<(…)`. Raises `UsageError` for standard input that is closed."""
+    if source == "-":
+        _standard_input()
+        return False
+    return not os.access(source, os.R_OK) or os.path.isfile(source) or os.path.isdir(source)
 
 
 def _standard_input() -> io.BufferedReader:

@@ -1,0 +1,307 @@
+"""The options: what each is called, what it may be, and where it comes from when it is not on the command line.
+
+A flag wins over `SUMMARIZE_BATCH_<OPTION>`, that over the project's TOML file, that over the user's, that over the
+default. A value that cannot be is a usage error that names its place, wherever it stands.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import reduce
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from pipeline import settings as files
+from pipeline.errors import UsageError
+from pipeline.languages import NAMES, SOURCE, code_of
+from pipeline.prompts import STYLES
+from pipeline.records import State
+from pipeline.toolloop import Policy
+
+PREFIX = "SUMMARIZE_BATCH_"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    """What takes a function and gives one of the same type."""
+
+    def __call__(self, function: F, /) -> F: ...
+
+
+class Duration(click.ParamType[timedelta]):
+    """`90s`, `15m`, `12h`, `2d`."""
+
+    name = "duration"
+
+    def __init__(self, least: str = "0s") -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        try:
+            found = files.duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if found < files.duration(self._least):
+            self.fail(f"{value!r} is shorter than {self._least}", param, ctx)
+        return found
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds; `nan` is in no range, but click lets it through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return found
+
+
+class Several:
+    """How several values stand in one variable: with white space or commas between them."""
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        return [part for part in re.split(r"[\s,]+", rv) if part]
+
+
+class Network(Several, click.ParamType[IPv4Network | IPv6Network]):
+    """`192.168.7.0/24`."""
+
+    name = "cidr"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IPv4Network | IPv6Network:
+        try:
+            return ip_network(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Server(Several, click.ParamType[str]):
+    """The address of an Ollama server."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return files.server_url(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class File(click.ParamType[Path]):
+    """A path; no shell has written out the `~` of one that stands in a TOML file."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:
+            self.fail(f"{value}: {error}", param, ctx)
+
+
+class Header(click.ParamType[str]):
+    """A text that can be sent as a part of an HTTP header."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[\x20-\x7e]{0,200}", str(value)):
+            self.fail(f"{value!r} is not at most 200 characters of ASCII", param, ctx)
+        return str(value)
+
+
+class Parallel(click.ParamType[int | None]):
+    """A number, or `auto`: `None`."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value == "auto" else click.IntRange(1, 64).convert(value, param, ctx)
+
+
+class Language(click.ParamType[str]):
+    """The code of a language, or `source`."""
+
+    name = "code"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        code = str(value) if value == SOURCE else code_of(str(value))
+        if not code:
+            self.fail(f"{value!r} is none of {SOURCE}, {', '.join(NAMES)}", param, ctx)
+        return code
+
+
+class ModelOption(Several, click.ParamType[tuple[str, object]]):
+    """`top_k=20`."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, object]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return files.model_option(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def option(*names: str, **attributes: Any) -> Decorator:
+    """An option with its environment variable; its key in the TOML files is its name."""
+    attributes.setdefault("show_default", attributes.get("default") not in (None, ""))
+    return click.option(*names, envvar=PREFIX + _long(names).replace("-", "_").upper(), **attributes)
+
+
+def together(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator, in this order."""
+
+    def decorate(function: F) -> F:
+        return reduce(lambda inner, decorator: decorator(inner), reversed(decorators), function)
+
+    return decorate
+
+
+def _long(names: Sequence[str]) -> str:
+    return next(name for name in names if name.startswith("--")).removeprefix("--")
+
+
+def default_hosts(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Where the vendor's own programs look for the server. Raises `UsageError`."""
+    try:
+        return (files.server_url(environment.get("OLLAMA_HOST") or files.DEFAULT_HOST),)
+    except ValueError as error:
+        raise UsageError(f"OLLAMA_HOST: {error}") from error
+
+
+def from_files(commands: Mapping[str, click.Command], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The options that the TOML files give, by the name of their parameter.
+
+    Raises `UsageError` for a key that is no option of any command, and for a value that its option cannot have.
+    """
+    known = {
+        _long(parameter.opts): parameter
+        for command in commands.values()
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+    }
+    found: dict[str, Any] = {}
+    for path, values in files.from_files(environment):
+        for key, value in values.items():
+            name = key.replace("_", "-")
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                raise UsageError(f"{path}: no option is called {key}" + (f"; is it {near[0]}?" if near else ""))
+            found[known[name].name or ""] = _judged(known[name], value, f"{path}: {key}")
+    return found
+
+
+def _judged(parameter: click.Option, value: Any, place: str) -> Any:
+    """The value as it stands in the file, if the option can have it. Raises `UsageError`."""
+    wanted, words = _toml_type(parameter)
+    values = value if parameter.multiple and isinstance(value, list) else [value]
+    for one in values:
+        # Without the second condition `workers = true` would be one worker.
+        if not isinstance(one, wanted) or (isinstance(one, bool) and wanted is not bool):
+            raise UsageError(f"{place}: {one!r} is not {words}")
+        try:
+            parameter.type.convert(one, parameter, None)
+        except click.BadParameter as error:
+            raise UsageError(f"{place}: {error.message}") from error
+    return values if parameter.multiple else value
+
+
+def _toml_type(parameter: click.Option) -> tuple[type | tuple[type, ...], str]:
+    if parameter.is_flag:
+        return bool, "true or false"
+    if isinstance(parameter.type, click.IntRange):
+        return int, "a whole number"
+    if isinstance(parameter.type, click.FloatRange):
+        return (int, float), "a number"
+    return str, "a text in quotes"
+
+
+def verbosity(context: click.Context) -> int:
+    """−1 (quiet), 0, or 1 (a line a page); of -q and -v the one that stands in the more special place counts."""
+    said = {name: context.get_parameter_source(name) for name in ("quiet", "verbose") if context.params[name]}
+    if len(said) == 2:
+        order = list(ParameterSource)
+        nearest = min(order.index(source) for source in said.values() if source)
+        said = {name: source for name, source in said.items() if source and order.index(source) == nearest}
+    return ("verbose" in said) - ("quiet" in said)
+
+
+DB = option("--db", type=File(), default=Path("summaries.db"), help="The database; a run makes it if it is not there.")
+JSON = option("--json", "as_json", is_flag=True, help="One JSON object a page, on standard output.")
+TALK = together(
+    option("-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."),
+    option("-v", "--verbose", is_flag=True, help="Say more: a line a page, and of a bug the whole trace."),
+)
+STATE = option(
+    "--state",
+    "states",
+    type=click.Choice([state.value for state in State]),
+    multiple=True,
+    help="Only pages of this state; may be repeated.",
+)
+MODEL = together(
+    option("-m", "--model", default="llama3.1", help="The model, as `ollama list` names it."),
+    option(
+        "--host",
+        "hosts",
+        type=Server(),
+        multiple=True,
+        default=lambda: default_hosts(os.environ),
+        show_default=f"OLLAMA_HOST, or {files.DEFAULT_HOST}",
+        help="The Ollama server; of several the first that answers, in this order.",
+    ),
+    option("--embedded", is_flag=True, help="Use the small model that runs inside this program."),
+    option("--embedded-model", type=File(), help="Another GGUF file for --embedded."),
+    option("--num-ctx", type=click.IntRange(512), help="Tokens of context. [default: what the model holds, to 4096]"),
+    option("--timeout", type=Duration(least="1s"), default="10m", help="For one answer of the model."),
+    option("--model-wait", type=Duration(), default="30s", help="Wait so long for a server that does not answer."),
+    option("--keep-alive", default="10m", help="How long the server keeps the model after the last request."),
+    option("--option", type=ModelOption(), multiple=True, help="An option of Ollama's, as top_k=20; may be repeated."),
+    option("--parallel", type=Parallel(), default="auto", help="Requests to the model at a time, or `auto`."),
+    option(
+        "--tool-calls",
+        type=click.Choice([policy.value for policy in Policy]),
+        default=Policy.AUTO.value,
+        help="Whether the model is asked to call the tool that reads the page.",
+    ),
+)
+WRITING = together(
+    option("--words", type=click.IntRange(20, 1_000), default=100, help="Words of a summary, at most."),
+    option("--language", type=Language(), default=SOURCE, help="Of the summaries: en, ko, ... or `source`."),
+    option("--style", type=click.Choice(STYLES), default=STYLES[0], help="The shape of a summary."),
+    option("--prompts", type=File(), help="A folder with prompts of your own."),
+    option("--allow-partial", is_flag=True, help="Store a summary though parts of the page could not be read."),
+)
+NETWORK = together(
+    option("--workers", type=click.IntRange(1, 500), default=16, help="Pages worked on at a time."),
+    option("--delay", type=Seconds(0, 3_600), default=1.0, help="Seconds between two requests to one host."),
+    option("--allow-private-network", is_flag=True, help="Also fetch from this machine and its private networks."),
+    option(
+        "--allow-network", type=Network(), multiple=True, help="Also fetch from this network (CIDR); may be repeated."
+    ),
+    option("--ignore-robots", is_flag=True, help="Do not ask robots.txt: for sites of your own."),
+    option("--contact", type=Header(), default="", help="An address for the sites to reach you, in the User-Agent."),
+    option("--max-age", type=Duration(), default="12h", help="Do not ask again for a page fetched more recently."),
+)
+RUN = together(
+    option("--force", is_flag=True, help="Fetch and summarize again what is fresh or unchanged."),
+    option("--limit", type=click.IntRange(0), help="Take at most this many pages."),
+    option("--grace", type=Duration(), default="30s", help="For what is under way when a signal stops the run."),
+    option("--dry-run", is_flag=True, help="Say what would be done; no request, nothing written."),
+)
