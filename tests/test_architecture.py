@@ -26,6 +26,7 @@ PURE = {"chunk", "tokens", "toolloop", "prompts", "languages", "summarize", *EVE
 KNOWN_TWICE = {
     "aiohttp": {"fetch", "embedded"},  # as a client; as a server
     "click": {"cli", "options"},  # the commands; their options
+    "lxml": {"visible", "urls.bookmarks"},  # a page as a tree; a file of bookmarks as a stream of tags
     "pydantic": {"llm", "summarize", "embedded"},  # what comes from outside is validated where it comes in
     "sqlite_utils": {"store", "migrations"},  # the steps are declared in one, applied in the other
 }
