@@ -196,7 +196,7 @@ def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
 
 
 def _from_markup(markup: str, page: Page) -> Document | Refusal:
-    seen = see(markup, page.content_type == "application/xhtml+xml" or markup.lstrip().startswith("<?xml"))
+    seen = see(markup)
     if seen is None:
         return Refusal(Reason.NO_TEXT, "an empty page")
     fields = _main_part(seen, page)

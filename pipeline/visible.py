@@ -47,7 +47,6 @@ _CONTROL_REFERENCE = re.compile(
 )
 _DOCTYPE = re.compile(r"\s*<!doctype\b[^>\[]*(?:\[[^\]]*\])?[^>]*>", re.IGNORECASE)
 _SELF_CLOSED_ROOT = re.compile(r"<(html|body)\b([^<>]*)/>", re.IGNORECASE)
-_SELF_CLOSED = re.compile(r"<([a-z][\w:.-]*)((?:\s[^<>]*)?)/>", re.IGNORECASE)
 _LONG_TAG = re.compile(r"<[a-z][\w:.-]*(?=[\s/][^<>]{8000})", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""[\s/]*([^\s"'<>/=]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]*))?""")
 _TAG = re.compile(r"<(/?)([a-z][a-z0-9]*)[^<>]*>", re.IGNORECASE)
@@ -152,9 +151,9 @@ class Seen:
     """What it says to search engines (JSON-LD)."""
 
 
-def see(markup: str, is_xml: bool = False) -> Seen | None:
+def see(markup: str) -> Seen | None:
     """What is seen of a page; `None` if there is nothing in it at all."""
-    tree = _parsed(_bearable(markup, is_xml))
+    tree = _parsed(_bearable(markup))
     if tree is None:
         return None
     without_scripts = " ".join(_WORDS(notice)[:5_000] for notice in tree.iter("noscript"))
@@ -200,14 +199,10 @@ def signs(seen: Seen, text: str) -> Signs:
     )
 
 
-def _bearable(markup: str, is_xml: bool) -> str:
+def _bearable(markup: str) -> str:
     if "&#" in markup:
         markup = _CONTROL_REFERENCE.sub("", markup)
     markup = _short_tags(_DOCTYPE.sub("", markup, count=1))
-    if is_xml:
-        return _SELF_CLOSED.sub(
-            lambda tag: tag[0] if tag[1].lower() in _VOID else f"<{tag[1]}{tag[2]}></{tag[1]}>", markup
-        )
     return _SELF_CLOSED_ROOT.sub(r"<\1\2>", markup[:4_096]) + markup[4_096:]
 
 

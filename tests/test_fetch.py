@@ -54,7 +54,7 @@ from yarl import URL
 from pipeline import fetch
 from pipeline.addresses import AddressPolicy, BlockedAddress
 from pipeline.errors import RunLost
-from pipeline.fetch import Fetcher, Limits, refusal_for
+from pipeline.fetch import FOR_PAGES, Fetcher, Limits, refusal_for
 from pipeline.records import NotModified, Outcome, Page, Reason, Refusal
 from pipeline.robots import Answer
 
@@ -118,7 +118,7 @@ def test_a_request_says_who_asks_and_nothing_that_it_should_not(monkeypatch: pyt
                 assert headers_of(request) == {
                     "host": f"site.test:{there.port}",
                     "user-agent": USER_AGENT,
-                    "accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,application/pdf;q=0.8,*/*;q=0.1",
+                    "accept": FOR_PAGES["Accept"],
                     "accept-encoding": "gzip, deflate",
                 }
             assert turns == [f"site.test:{there.port}"] * 2
