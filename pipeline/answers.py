@@ -14,10 +14,12 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urljoin
 
 from pipeline.addresses import shown
+from pipeline.charsets import codec_of
 from pipeline.errors import PageFailed
+from pipeline.pdf import is_pdf
 from pipeline.records import Reason, Refusal
 
-TEXT_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", "text/markdown"})
+TEXT_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", "text/markdown", "application/pdf"})
 MAGIC = {
     b"%PDF-": "application/pdf",
     b"%!PS": "application/postscript",
@@ -52,7 +54,6 @@ MOST_MEMBERS = 64
 """gzip streams in one body (RFC 1952, 2.2): a hundred thousand empty ones would cost nothing but our time."""
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:+-]{1,40})", re.IGNORECASE | re.ASCII)
-_NOT_OF_TEXTS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 """The binary data bytes of the WHATWG MIME sniffing standard."""
 _PLAIN_VALUE = re.compile(r"[\x20-\x7e]{1,1000}")
@@ -119,17 +120,15 @@ def media_type(content_type: str) -> str:
 def charset_of(content_type: str) -> str:
     """The charset of a `Content-Type`, if it is one that a text can be read in; else empty."""
     found = _CHARSET.search(content_type)
-    try:
-        if not found or codecs.lookup(found[1]).name in _NOT_OF_TEXTS:
-            return ""
-        b"a".decode(found[1], "replace")
-    except (LookupError, UnicodeError):
-        return ""
-    return found[1].lower()
+    return found[1].lower() if found and codec_of(found[1]) else ""
 
 
 def is_no_text(media: str, body: bytes) -> str:
     """What a body is that is no text, for people; empty if it may be one."""
+    if is_pdf(media, body):
+        return ""
+    if media == "application/pdf":
+        return "no PDF, labelled application/pdf"
     head = body[:1_500].lstrip(b" \t\r\n\xef\xbb\xbf")
     for magic, name in MAGIC.items():
         if head.startswith(magic):

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,8 +33,7 @@ from pipeline.settings import Settings
 @click.pass_context
 def command(context: click.Context) -> None:
     """A list of URLs in, a database of summaries out, with a model that runs at home."""
-    found = options.from_files(command.commands, os.environ)
-    context.default_map = dict.fromkeys(command.commands, found)
+    context.default_map = options.from_files(command.commands, os.environ)
 
 
 @command.command("run")
@@ -50,8 +50,6 @@ def run_command(context: click.Context, /, sources: tuple[str, ...], **given: An
     """Fetch the pages of each SOURCE (a list, '-', a URL, or list:URL) and summarize them. `run` may be left out."""
     if absent := needs.missing(needs.required()):
         raise UsageError(needs.advice(absent))
-    # The ollama package reads it when it is imported, and fails on what it cannot parse (seen with 0.6.3).
-    os.environ.pop("OLLAMA_HOST", None)
     # Imported here: the other commands start without the web and the model.
     from pipeline import run  # noqa: PLC0415
 
@@ -163,6 +161,23 @@ def search_command(context: click.Context, /, words: tuple[str, ...], db: Path, 
     return 0
 
 
+@command.command("doctor")
+@options.DB
+@options.SERVER
+@options.JSON
+@options.TALK
+@click.pass_context
+def doctor_command(context: click.Context, /, db: Path, as_json: bool, **given: Any) -> int:
+    """What a run would find here: packages, server, model, and what the database knows of its models."""
+    from pipeline.commands import doctor  # noqa: PLC0415
+
+    _reads(context)
+    findings = doctor.findings(db, given["embedded"], given["embedded_model"], given["hosts"], given["model"])
+    for finding in findings:
+        data(console.json_text(asdict(finding)) if as_json else printable(f"{finding.what}: {finding.said}"))
+    return max(finding.exit_code for finding in findings)
+
+
 def _reads(context: click.Context) -> Console:
     """The talk of a command that only reads."""
     talk = Console(options.verbosity(context))
@@ -175,8 +190,7 @@ def main() -> int:
     console.standard_streams()
     console.tell_bugs(verbose=False)
     try:
-        code = int(command.main(prog_name=NAME, standalone_mode=False))
-        console.flush()
+        code = _run()
     except RunLost as lost:
         code = lost.exit_code
         Console().warn(f"{NAME}: {lost}")
@@ -190,6 +204,16 @@ def main() -> int:
         code = 130
     except console.ReaderGone:
         code = 0
+    return code
+
+
+def _run() -> int:
+    try:
+        code = int(command.main(prog_name=NAME, standalone_mode=False))
+    except OSError:
+        console.flush()  # if it was standard output, this tells: click writes its help by itself
+        raise
+    console.flush()
     return code
 
 

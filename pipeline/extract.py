@@ -8,83 +8,220 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import importlib
+import logging
 import multiprocessing
 import os
 import re
 import resource
 import signal
 import sys
+import time
+import traceback
 import unicodedata
-from concurrent.futures import CancelledError
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Self
 
 import pebble
 
+from pipeline.charsets import decode
+from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
+from pipeline.visible import INVISIBLE, Seen, invisible, language, see, signs
+from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
 
 EXTRACT_SECONDS = 20.0
+START_SECONDS = 60.0
+"""That a worker may take to start before its pool is given up: it loads trafilatura, on a busy machine too."""
 WORKER_BYTES = 2 << 30
 """Of address space for one worker; lxml needs about 20 times the page."""
-SHELL_CHARACTERS = 400
-"""A text shorter than this that asks for JavaScript is the notice of an empty page, not a page."""
+TRIES = 2
+"""A worker may have been killed for another's greed: the page is tried once more, on a fresh one."""
 
-_INVISIBLE = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069"
-    "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
-_WANTS_JAVASCRIPT = re.compile(
-    r"\b(enable|turn on|activate|requires?|needs?)\b[^.]{0,40}\bjava ?script\b", re.IGNORECASE
-)
+_MARKUP = re.compile(r"<(?:[a-z!/?])", re.IGNORECASE)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_HEADING = re.compile(r"^#{1,2}[ \t]+(.{1,500}?)[ \t#]*$", re.MULTILINE)
+_LINE_END = re.compile("\r\n?|[\u000b\u000c\u0085\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+Read = Callable[[Page], Document | Refusal]
 
 
 class Extractor:
-    """A pool of worker processes; use it with `async with`."""
+    """A pool of worker processes; use it with `async with`.
 
-    def __init__(self, processes: int, seconds: float = EXTRACT_SECONDS) -> None:
+    `read` is what a worker does with a page; it must be known to a fresh process by its module and name.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        seconds: float = EXTRACT_SECONDS,
+        *,
+        most_bytes: int = WORKER_BYTES,
+        read: Read | None = None,
+    ) -> None:
+        self._processes = processes
         self._seconds = seconds
-        self._pool = pebble.ProcessPool(
-            max_workers=processes,
-            initializer=_start_worker,
-            initargs=(os.getpid(), WORKER_BYTES),
-            context=multiprocessing.get_context("spawn"),
-        )
+        self._most_bytes = most_bytes
+        self._read = read or read_page
+        self._free = asyncio.Semaphore(processes)
+        self._pool = self._new_pool()
 
     async def __aenter__(self) -> Self:
-        pebble.CONSTS.term_timeout = 0.2
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.stop()
-        await asyncio.to_thread(self._pool.join)
+        await self._end(self._pool)
 
     async def extract(self, page: Page) -> Document | Refusal:
         """The document of a page, or why there is none."""
-        future = self._pool.schedule(read, args=(page,), timeout=self._seconds)
+        # A page is handed over when a worker is free for it, so that its wait has a bound.
+        async with self._free:
+            for _ in range(TRIES):
+                try:
+                    return await self._try(page)
+                except (pebble.ProcessExpired, BrokenProcessPool) as error:
+                    crash = Refusal(Reason.EXTRACT_CRASH, str(error)[:200])
+            return crash
+
+    async def _try(self, page: Page) -> Document | Refusal:
+        """One try. Raises `ProcessExpired` when its worker died, `BrokenProcessPool` when the pool did."""
+        pool = self._pool
         try:
-            result: Document | Refusal = await asyncio.wrap_future(future)
+            future = _scheduled(pool, self._read, self._seconds, page)
+            async with asyncio.timeout(self._seconds + START_SECONDS) as clock:
+                result: Document | Refusal = await asyncio.wrap_future(future)
         except TimeoutError:
-            return Refusal(Reason.EXTRACT_TIMEOUT, f"longer than {self._seconds:g} s")
-        except (pebble.ProcessExpired, CancelledError) as error:
-            if isinstance(error, CancelledError) and not future.cancelled():
-                raise
-            return Refusal(Reason.EXTRACT_CRASH, str(error)[:200])
+            if not clock.expired():
+                return Refusal(Reason.EXTRACT_TIMEOUT, f"longer than {self._seconds:g} s")
+            await self._replace(pool)
+            raise BrokenProcessPool("no worker took the page") from None
         except MemoryError:
-            return Refusal(Reason.EXTRACT_MEMORY, f"more than {WORKER_BYTES >> 20} MiB")
+            return Refusal(Reason.EXTRACT_MEMORY, f"more than {self._most_bytes >> 20} MiB")
+        except BrokenProcessPool:
+            await self._replace(pool)
+            raise
         return result
 
+    async def _replace(self, broken: pebble.ProcessPool) -> None:
+        if self._pool is broken:
+            self._pool = self._new_pool()
+            await self._end(broken)
 
-def read(page: Page) -> Document | Refusal:
+    def _new_pool(self) -> pebble.ProcessPool:
+        pebble.CONSTS.term_timeout = 0.2
+        return pebble.ProcessPool(
+            max_workers=self._processes,
+            initializer=_start_worker,
+            initargs=(os.getpid(), self._most_bytes),
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    @staticmethod
+    async def _end(pool: pebble.ProcessPool) -> None:
+        pool.stop()
+        await asyncio.to_thread(pool.join)
+
+
+def _scheduled(pool: pebble.ProcessPool, read: Read, seconds: float, page: Page) -> Future[Document | Refusal]:
+    try:
+        future: Future[Document | Refusal] = pool.schedule(_bounded, args=(read, seconds, page), timeout=seconds)
+    except RuntimeError as error:  # what pebble says when it broke before: an idle worker was killed, say
+        raise BrokenProcessPool(str(error)) from error
+    return future
+
+
+def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
+    """What a worker runs. The bound on its time is the pool's; this one counts when there is no pool any more."""
+    soon = int(time.process_time() + seconds) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (soon, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    try:
+        return read(page)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # What a page makes a library raise can be anything, and one page must not end the night: it says where.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(last.filename)}:{last.lineno}"
+        return Refusal(Reason.EXTRACT_CRASH, f"{type(error).__name__} in {place}: {' '.join(str(error).split())}"[:200])
+
+
+def read_page(page: Page) -> Document | Refusal:
     """The main text of a page as Markdown (plain text loses the headings), cleaned, with its metadata."""
-    # Imported here, in the worker: it takes a second, and the program itself never needs it.
-    import trafilatura  # noqa: PLC0415
+    if is_pdf(page.content_type, page.body):
+        return _from_pdf(page.body)
+    text = decode(page.body, page.charset)
+    is_markup = page.content_type in ("text/html", "application/xhtml+xml") or not page.content_type
+    if is_markup and _MARKUP.search(text):
+        return _from_markup(text, page)
+    return _from_text(text, page.content_type == "text/markdown")
 
-    if page.content_type.startswith("text/") and page.content_type != "text/html":
-        return _document(page.body.decode(page.charset or "utf-8", "replace"), page, {})
+
+def _from_pdf(body: bytes) -> Document | Refusal:
+    found = read_pdf(body)
+    if isinstance(found, Refusal):
+        return found
+    cleaned = clean(found.text)
+    if len(cleaned) < FEWEST_CHARACTERS:
+        return Refusal(Reason.NO_TEXT, f"{found.pages} pages without a letter")
+    return Document(
+        cleaned,
+        _line(found.title),
+        _line(found.author),
+        "",
+        _line(found.language)[:20],
+        found.published,
+        invisible(found.text),
+    )
+
+
+def _line(text: object, most: int = 300) -> str:
+    return " ".join(clean(str(text or "")).split())[:most]
+
+
+def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
+    # Comments are not shown when Markdown is; all else that stands in it is.
+    shown = _COMMENT.sub("", text) if is_markdown else text
+    cleaned = clean(shown)
+    if len(cleaned) < FEWEST_CHARACTERS:
+        return Refusal(Reason.NO_TEXT, f"{len(cleaned.split())} words")
+    heading = _HEADING.search(cleaned) if is_markdown else None
+    hidden = len(text) - len(shown) + invisible(shown)
+    return Document(cleaned, _line(heading[1] if heading else ""), hidden_characters=hidden)
+
+
+def _from_markup(markup: str, page: Page) -> Document | Refusal:
+    seen = see(markup, page.content_type == "application/xhtml+xml" or markup.lstrip().startswith("<?xml"))
+    if seen is None:
+        return Refusal(Reason.NO_TEXT, "an empty page")
+    fields = _main_part(seen, page)
+    text = "\n\n".join(part for part in (fields.get("text"), fields.get("comments")) if part)
+    cleaned = clean(text)
+    if len(cleaned) < SHORT_CHARACTERS and (refusal := wall(signs(seen, cleaned))):
+        return refusal
+
+    return Document(
+        cleaned,
+        _line(fields.get("title")),
+        _line(fields.get("author")),
+        _line(fields.get("sitename")),
+        language(seen.tree),
+        _line(fields.get("date"), 40),
+        seen.hidden_characters,
+    )
+
+
+def _main_part(seen: Seen, page: Page) -> dict[str, str]:
+    """What trafilatura takes for the page's own text, and for what is known of it; empty if there is none."""
+    import trafilatura  # noqa: PLC0415 - it takes a second, and only workers need it
+
     found = trafilatura.bare_extraction(
-        page.body,
+        seen.tree,
         url=page.final_url,
         output_format="python",
         with_metadata=True,
@@ -92,54 +229,27 @@ def read(page: Page) -> Document | Refusal:
         include_links=False,
         include_formatting=True,
     )
-    if found is None:
-        return _no_text(page, "")
-    fields = found if isinstance(found, dict) else found.as_dict()
-    text = "\n\n".join(part for part in (fields.get("text"), fields.get("comments")) if part)
-    return _document(text, page, fields)
-
-
-def _document(text: str, page: Page, fields: dict[str, object]) -> Document | Refusal:
-    cleaned = clean(text)
-    if len(cleaned) < SHELL_CHARACTERS and _WANTS_JAVASCRIPT.search(cleaned):
-        return Refusal(Reason.JS_SHELL, cleaned[:200])
-    if not cleaned:
-        return _no_text(page, cleaned)
-
-    def field(name: str, most: int = 300) -> str:
-        return " ".join(clean(str(fields.get(name) or "")).split())[:most]
-
-    return Document(
-        cleaned, field("title"), field("author"), field("sitename"), field("language", 20), field("date", 40)
-    )
-
-
-def _no_text(page: Page, text: str) -> Refusal:
-    head = page.body[:200_000].decode(page.charset or "utf-8", "replace") if _known(page.charset) else ""
-    if _WANTS_JAVASCRIPT.search(re.sub(r"<[^>]*>", " ", head)):
-        return Refusal(Reason.JS_SHELL, "the page only asks for JavaScript")
-    return Refusal(Reason.NO_TEXT, f"{len(text.split())} words")
-
-
-def _known(charset: str) -> bool:
-    try:
-        "".encode(charset or "utf-8")
-    except LookupError:
-        return False
-    return True
+    return dict(found if isinstance(found, dict) else found.as_dict()) if found else {}
 
 
 def clean(text: str) -> str:
-    """NFC, without control and invisible characters (bidi marks, tags, variation selectors), stripped at the ends."""
-    storable = text.encode("utf-8", "replace").decode("utf-8")
-    return unicodedata.normalize("NFC", _INVISIBLE.sub("", storable)).strip()
+    """NFC, without control and invisible characters (bidi marks, tags, variation selectors), stripped at the ends.
+
+    What ends a line or a page in any system is a line feed; half a surrogate pair, which nothing can store, is U+FFFD.
+    """
+    lines = _LINE_END.sub("\n", text)
+    return unicodedata.normalize("NFC", INVISIBLE.sub("", _SURROGATE.sub("\ufffd", lines))).strip()
 
 
 def _start_worker(parent: int, most_bytes: int) -> None:
     """A worker ends when its parent does, leaves signals of the terminal to it, and is bounded in memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
+        # The signal comes when the thread ends that started the worker: that of the pool, or of the program.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
         resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
     if os.getppid() != parent:
         os._exit(1)
+    logging.disable(logging.CRITICAL)  # of the libraries: what came of a page is said once, by us
+    # Here, so that no page pays for it: it takes a second, and more on a busy machine.
+    importlib.import_module("trafilatura")

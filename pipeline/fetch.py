@@ -30,7 +30,7 @@ from pipeline.records import NotModified, Page, Reason, Refusal, Task
 from pipeline.robots import MAX_BYTES, OF_THE_HOST, Answer, Robots
 
 FOR_PAGES = {
-    "Accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,*/*;q=0.1",
+    "Accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,application/pdf;q=0.8,*/*;q=0.1",
     "Accept-Encoding": "gzip, deflate",
 }
 FOR_LISTS = {

@@ -62,8 +62,9 @@ class Frontier:
             while not self._stopped:
                 self._changed.clear()
                 await self._fill_window()
-                host = min(self._idle, key=self._ready, default=None)
-                if host is None and not self._busy:
+                # One that got free while the store was asked comes with the next round: its tasks are not here yet.
+                host = min((idle for idle in self._idle if idle.tasks), key=self._ready, default=None)
+                if not self._idle and not self._busy:
                     return None
                 if host and self._ready(host) <= self._clock():
                     return self._hand_out(host)

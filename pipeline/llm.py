@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,9 +23,14 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
-import ollama
 import pydantic
 import tenacity
+
+# The package makes a client of it when it is imported, and fails on what it cannot parse (seen with 0.6.3). Ours are
+# told their server.
+os.environ.pop("OLLAMA_HOST", None)
+
+import ollama
 
 from pipeline import tokens
 from pipeline.errors import ModelUnusable, NoTools, PageFailed, PageNotDone, PageWaits, TooLong
@@ -199,7 +205,10 @@ class ModelClient:
         body: dict[str, object] = {"model": self.model, "messages": [], "stream": False, "options": options}
         if self._keep_alive is not None:
             body["keep_alive"] = self._keep_alive
-        await self._posted(body, LOAD_SECONDS)
+        try:
+            await self._posted(body, LOAD_SECONDS)
+        except PageFailed as failed:
+            raise ModelUnusable(f"model {self.model} cannot be loaded: {failed.detail}") from failed
 
     async def slots(self) -> int:
         """How many requests the server computes at once, up to `MOST_SLOTS`: found out by a burst of equal ones.
@@ -273,8 +282,9 @@ class ModelClient:
             raise PageWaits(Reason.LLM_DOWN, f"Ollama at {self.host} did not answer just now")
         try:
             yield
-        except PageWaits as waits:
-            if waits.reason is Reason.LLM_DOWN:
+        except (PageWaits, PageFailed) as fault:
+            # A page that always kills the runner is that page's failure; several in a row are the server's.
+            if isinstance(fault.__cause__, _Broken):
                 self._circuit.failed()
             raise
         self._circuit.worked()
@@ -353,25 +363,30 @@ def is_local(host: str) -> bool:
         return name == "localhost"
 
 
+_NO_MEMORY = ("requires more system memory", "insufficient memory", "out of memory", "failed to allocate")
+_DAMAGED = ("exceeds file size", "does not support chat", "unable to load model", "invalid file magic")
+_OUR_FAULT = ("must be of type", "invalid format:", "invalid_request_error", "unknown unit")
+
+
 def _meaning(status: int, text: str, model: str) -> Exception:  # noqa: PLR0911 - one line a fault: a table
     """What an error of the server means. The status alone does not tell: a 400 may be a long prompt or a bug."""
     if length := _too_long(text):
         return length
-    if status == 404:
-        return ModelUnusable(f"model {model} is not here: ollama pull {model}")
-    if status == 503 or "unexpected EOF" in text or "llama-server" in text or "runner has" in text:
-        if "memory" in text:
-            return ModelUnusable(f"no memory for model {model}: {text[:200]}")
-        return _Broken(Reason.LLM_ERROR if status != 503 else Reason.LLM_DOWN, text[:300])
-    if "requires more system memory" in text:
-        return ModelUnusable(f"no memory for model {model}: {text[:200]}")
-    if status == 500 and "error parsing tool call" in text:
-        return PageFailed(Reason.LLM_ERROR, text[:300])
-    if status == 400 and "does not support tools" in text:
+    if any(words in text for words in _NO_MEMORY):
+        return ModelUnusable(f"no memory for model {model}: take a smaller one or --num-ctx ({text[:200]})")
+    if any(words in text for words in _DAMAGED):
+        return ModelUnusable(f"model {model} is damaged: ollama pull {model} ({text[:200]})")
+    if "does not support tools" in text:
         return NoTools(text[:200])
-    if status in (-1, 500):
+    if "error parsing tool call" in text:
+        return PageFailed(Reason.LLM_ERROR, text[:300])
+    if status == 404 and "model " in text:
+        return ModelUnusable(f"model {model} is not here: ollama pull {model}")
+    if status in (502, 503, 504):
+        return _Broken(Reason.LLM_DOWN, f"the server is busy ({status}): {text[:200]}")
+    if status in (-1, 500) and not any(words in text for words in _OUR_FAULT):
         return _Broken(Reason.LLM_ERROR, text[:300])
-    return ModelUnusable(f"the server refuses model {model} ({status}): {text[:200] or 'it says nothing more'}")
+    return ModelUnusable(f"the server refuses the request ({status}): {text[:200] or 'it says nothing more'}")
 
 
 def _too_long(text: str) -> TooLong | None:
@@ -379,7 +394,7 @@ def _too_long(text: str) -> TooLong | None:
     try:
         error = json.loads(text)["error"]
     except (ValueError, KeyError, TypeError):
-        old = ("input length", "prompt is longer than the context", "exceeds the available context")
+        old = ("input length", "the prompt is longer than the context", "exceeds the available context")
         return TooLong(0, 0, text[:200]) if any(words in text for words in old) else None
     if not isinstance(error, dict) or error.get("type") != "exceed_context_size_error":
         return None

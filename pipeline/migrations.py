@@ -12,6 +12,11 @@ APPLICATION_ID = 0x53426174
 migrations = Migrations("summarize-batch")
 
 
+def schema_version() -> int:
+    """The number of steps, and so the `user_version` of a database that has taken them all."""
+    return len(migrations._migrations)
+
+
 @migrations()
 def first_tables(db: Database) -> None:
     """Runs, pages, texts, chunks, answers, summaries, attempts, and the view `latest_summaries`."""

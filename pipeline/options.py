@@ -172,6 +172,17 @@ class ModelOption(Several, click.ParamType[tuple[str, object]]):
             self.fail(str(error), param, ctx)
 
 
+class Name(click.ParamType[str]):
+    """A word, not an empty one."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[\x21-\x7e]+", str(value)):
+            self.fail(f"{value!r} is no name", param, ctx)
+        return str(value)
+
+
 def option(*names: str, **attributes: Any) -> Decorator:
     """An option with its environment variable; its key in the TOML files is its name."""
     attributes.setdefault("show_default", attributes.get("default") not in (None, ""))
@@ -199,26 +210,30 @@ def default_hosts(environment: Mapping[str, str]) -> tuple[str, ...]:
         raise UsageError(f"OLLAMA_HOST: {error}") from error
 
 
-def from_files(commands: Mapping[str, click.Command], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The options that the TOML files give, by the name of their parameter.
+def from_files(commands: Mapping[str, click.Command], environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What the TOML files say to each command, by the names of its parameters.
 
     Raises `UsageError` for a key that is no option of any command, and for a value that its option cannot have.
     """
-    known = {
-        _long(parameter.opts): parameter
-        for command in commands.values()
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-    }
-    found: dict[str, Any] = {}
+    # By command: `words` is an option of one and the argument of another.
+    owned = {name: _options(command) for name, command in commands.items()}
+    known = {key: parameter for parameters in owned.values() for key, parameter in parameters.items()}
+    found: dict[str, dict[str, Any]] = {name: {} for name in commands}
     for path, values in files.from_files(environment):
-        for key, value in values.items():
-            name = key.replace("_", "-")
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                raise UsageError(f"{path}: no option is called {key}" + (f"; is it {near[0]}?" if near else ""))
-            found[known[name].name or ""] = _judged(known[name], value, f"{path}: {key}")
+        for given, value in values.items():
+            key = given.replace("_", "-")
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                raise UsageError(f"{path}: no option is called {given}" + (f"; is it {near[0]}?" if near else ""))
+            judged = _judged(known[key], value, f"{path}: {given}")
+            for name, parameters in owned.items():
+                if key in parameters:
+                    found[name][parameters[key].name or ""] = judged
     return found
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    return {_long(each.opts): each for each in command.params if isinstance(each, click.Option)}
 
 
 def _judged(parameter: click.Option, value: Any, place: str) -> Any:
@@ -239,6 +254,8 @@ def _judged(parameter: click.Option, value: Any, place: str) -> Any:
 def _toml_type(parameter: click.Option) -> tuple[type | tuple[type, ...], str]:
     if parameter.is_flag:
         return bool, "true or false"
+    if isinstance(parameter.type, Parallel):
+        return (int, str), 'a whole number or "auto"'
     if isinstance(parameter.type, click.IntRange):
         return int, "a whole number"
     if isinstance(parameter.type, click.FloatRange):
@@ -269,8 +286,8 @@ STATE = option(
     multiple=True,
     help="Only pages of this state; may be repeated.",
 )
-MODEL = together(
-    option("-m", "--model", default="llama3.1", help="The model, as `ollama list` names it."),
+SERVER = together(
+    option("-m", "--model", type=Name(), default="llama3.1", help="The model, as `ollama list` names it."),
     option(
         "--host",
         "hosts",
@@ -282,6 +299,9 @@ MODEL = together(
     ),
     option("--embedded", is_flag=True, help="Use the small model that runs inside this program."),
     option("--embedded-model", type=File(), help="Another GGUF file for --embedded."),
+)
+MODEL = together(
+    SERVER,
     option("--num-ctx", type=click.IntRange(512), help="Tokens of context. [default: what the model holds, to 4096]"),
     option("--timeout", type=Duration(least="1s"), default="10m", help="For one answer of the model."),
     option("--model-wait", type=Duration(), default="30s", help="Wait so long for a server that does not answer."),

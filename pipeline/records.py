@@ -77,7 +77,7 @@ def _same(what: str) -> Meaning:
 
 _LATER = "nothing to do: a later run asks again"
 _LOOK = "look at the page in a browser; take it off the list if it is gone for good"
-_MODEL = "try another model, or `retry` it"
+_MODEL = "try another model; the next run asks again"
 
 
 class Reason(str, Enum):
@@ -110,7 +110,7 @@ class Reason(str, Enum):
     # The way to the page.
     ROBOTS = "robots", _skip("the site's robots.txt forbids the page", "respect it; `--ignore-robots` on your own site")
     ROBOTS_UNREACHABLE = "robots_unreachable", _defer("the site's robots.txt could not be had", _LATER)
-    NOAI = "noai", _skip("the page asks not to be read by a model", "respect it; it counts with `--respect-noai` only")
+    NOAI = "noai", _skip("the page asks not to be read by a model", "respect it")
     DNS_ERROR = "dns_error", _fail("the host name does not exist", _LOOK)
     DNS_TIMEOUT = "dns_timeout", _defer("the host name could not be looked up now", _LATER)
     CONNECT_ERROR = "connect_error", _defer("no connection to the host", _LATER)
@@ -131,11 +131,16 @@ class Reason(str, Enum):
     HTTP_4XX = "http_4xx", _fail("the site refuses the request", _LOOK)
     HTTP_5XX = "http_5xx", _defer("the site has a fault of its own", _LATER)
     NO_CONTENT = "no_content", _fail("the site answers without a page", _LOOK)
-    TOO_LARGE = "too_large", _fail("the page is larger than the limit", "raise `--max-bytes` if it is worth it")
+    TOO_LARGE = "too_large", _fail("the page is larger than the limit", "save it by other means")
     UNSUPPORTED_TYPE = "unsupported_type", _skip("it is not a page of text", "save it by other means")
     # The text in the page.
     NO_TEXT = "no_text", _fail("no text was found in the page", _LOOK)
     JS_SHELL = "js_shell", _fail("the page is empty without JavaScript", "look for a feed or a print version of it")
+    CONSENT_WALL = "consent_wall", _fail("the page shows only a question about cookies", _LOOK)
+    PAYWALL = "paywall", _fail("the text is for subscribers", "save it by other means: logins are not supported")
+    LOGIN = "login", _fail("the page is a form to log in", "save it by other means: logins are not supported")
+    SOFT_404 = "soft_404", _fail("there is no such page, though the site answers as if there were", _LOOK)
+    ENCRYPTED = "encrypted", _fail("the document wants a password", "save it by other means")
     EXTRACT_TIMEOUT = "extract_timeout", _fail("taking the text out of the page took too long", _LOOK)
     EXTRACT_MEMORY = "extract_memory", _fail("taking the text out of the page needs too much memory", _LOOK)
     EXTRACT_CRASH = "extract_crash", _fail("the process that takes out the text crashed on the page", _LOOK)
@@ -192,6 +197,8 @@ class Document:
     site: str = ""
     language: str = ""
     published: str = ""
+    hidden_characters: int = 0
+    """That stood in the page but are hidden from its reader; they are not in `text`."""
 
     @property
     def hash(self) -> str:

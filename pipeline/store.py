@@ -23,7 +23,7 @@ from sqlite_utils import Database
 
 from pipeline import queries
 from pipeline.errors import DatabaseUnusable, LockHeld
-from pipeline.migrations import APPLICATION_ID, migrations
+from pipeline.migrations import APPLICATION_ID, migrations, schema_version
 from pipeline.records import (
     Added,
     Chunk,
@@ -98,9 +98,13 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         connection = _opened(path, "mode=rw") if write else _opened_to_read(path)
         identity = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
     if identity != APPLICATION_ID and (tables or not write):
         connection.close()
         raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
+    if not write and version < schema_version():
+        connection.close()
+        raise DatabaseUnusable(f"{path}: made by an older version; the next run brings it up to date")
     return connection
 
 
@@ -204,7 +208,7 @@ class Store:
                 raise DatabaseUnusable(f"{self.path}: made by a newer version; upgrade summarize-batch")
             migrations.apply(database)
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._connection.execute(f"PRAGMA user_version = {len(known)}")
+            self._connection.execute(f"PRAGMA user_version = {schema_version()}")
 
     @contextmanager
     def transaction(self, point: str) -> Iterator[sqlite3.Connection]:

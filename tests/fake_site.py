@@ -21,6 +21,9 @@ USER_AGENT = "summarize-batch/1.0 (+https://example.org/bot)"
 HTML = b"<!doctype html><title>T</title><p>Hello."
 LOOPBACK = AddressPolicy(allow_private=True)
 SHORT = Limits(dns_seconds=0.2, connect_seconds=0.2, read_seconds=0.2, total_seconds=0.4, crowded_seconds=0.0)
+"""For what is to run out of time."""
+PATIENT = Limits(dns_seconds=10.0, connect_seconds=10.0, read_seconds=10.0, total_seconds=20.0, crowded_seconds=0.0)
+"""For all else, on a machine however busy."""
 
 T = TypeVar("T")
 
@@ -160,7 +163,7 @@ class Turns(list[str]):
 
 def fetcher(policy: AddressPolicy = LOOPBACK, turns: Turns | None = None, **options: Any) -> Fetcher:
     """A fetcher that may ask this machine and does not look for robots.txt, unless told."""
-    usual: dict[str, Any] = {"user_agent": USER_AGENT, "limits": SHORT, "respect_robots": False, "resolve": nobody}
+    usual: dict[str, Any] = {"user_agent": USER_AGENT, "limits": PATIENT, "respect_robots": False, "resolve": nobody}
     return Fetcher(policy, turn=(Turns() if turns is None else turns).take, **(usual | options))
 
 

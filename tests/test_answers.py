@@ -131,6 +131,7 @@ CONTENT_TYPES = {
     "text/html": ("text/html", ""),
     "Text/HTML; Charset=UTF-8": ("text/html", "utf-8"),
     'text/html;charset="iso-8859-1"; x=y': ("text/html", "iso-8859-1"),
+    "text/html; charset=x-sjis": ("text/html", "x-sjis"),
     "text/html; charset=bogus": ("text/html", ""),
     "text/html; charset=base64": ("text/html", ""),
     "text/html; charset=idna": ("text/html", ""),

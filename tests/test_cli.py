@@ -25,8 +25,8 @@ NIGHT = {
     "SUMMARIZE_BATCH_ALLOW_PRIVATE_NETWORK": "1",
     "SUMMARIZE_BATCH_DELAY": "0",
     "SUMMARIZE_BATCH_MODEL": "fake",
-    "SUMMARIZE_BATCH_HOST": NOBODY,
     "SUMMARIZE_BATCH_MODEL_WAIT": "0s",
+    "SUMMARIZE_BATCH_HOST": NOBODY,
 }
 
 
@@ -109,6 +109,7 @@ def test_a_list_without_lines_is_nothing_to_do(shell: Shell) -> None:
         (["--max-age", "soon", "https://example.com/"], "write 90s, 15m, 12h or 2d"),
         (["--contact", "me\r\nX-Mine: 1", "https://example.com/"], "'--contact'"),
         (["--host", "here:there", "https://example.com/"], "no address of an Ollama server"),
+        (["--model", "", "https://example.com/"], "'' is no name"),
         (["list", "--state", "good"], "'--state'"),
     ],
 )
@@ -172,6 +173,7 @@ def test_a_flag_wins_over_the_variable_the_project_and_the_user_in_this_order(sh
     ("line", "told"),
     [
         ("wrokers = 3", "no option is called wrokers; is it workers?"),
+        ("parallel = 0", "parallel: 0 is not in the range"),
         ('workers = "3"', "workers: '3' is not a whole number"),
         ("workers = true", "workers: True is not a whole number"),
         ("workers = 0", "workers: 0 is not in the range"),
@@ -195,9 +197,10 @@ def test_a_wrong_line_of_a_file_is_told_with_file_and_key(shell: Shell, line: st
 
 
 def test_keys_may_have_underscores_and_flags_have_keys_and_variables(shell: Shell) -> None:
-    text = 'dry_run = true\njson = true\nmax-age = "2d"\nallow-network = "10.0.0.0/8"\ndelay = 2\n'
-    (shell.folder / "summarize-batch.toml").write_text(text)
+    lines = ["dry_run = true", "json = true", 'max-age = "2d"', "words = 50", "parallel = 2", "delay = 2"]
+    (shell.folder / "summarize-batch.toml").write_text("\n".join([*lines, 'allow-network = "10.0.0.0/8"']))
     assert shell("https://example.com/") == Said(0, '{"new": 1}\n', "")
+    assert shell("search", "no page").code == 10, "what they say to one command is nothing to another"
     assert shell("https://example.com/", SUMMARIZE_BATCH_JSON="0") == Said(0, "1 new\n", "")
     assert shell("-", SUMMARIZE_BATCH_QUIET="1") == Said(0, "{}\n", "")
 
@@ -225,6 +228,8 @@ def test_what_the_vendor_calls_the_server_is_the_default_and_is_judged_too(shell
     assert said.err.startswith("summarize-batch: OLLAMA_HOST: 'here:there'")
     (shell.folder / "summarize-batch.toml").write_text('host = "mine"\n')
     assert shell("--dry-run", "-", OLLAMA_HOST="here:there").code == 0, "the file is nearer than a default"
+    del shell.variables["SUMMARIZE_BATCH_MODEL"]
+    assert "mine:11434" in shell("doctor", OLLAMA_HOST="here:there").out
 
 
 # How it ends
@@ -272,18 +277,18 @@ def test_a_model_that_is_not_there_is_12_and_nothing_is_fetched(shell: Shell, ol
 def test_a_server_that_is_down_is_12_and_its_pages_are_fetched_once(shell: Shell) -> None:
     with serving_pages(a=article("A"), b=article("B")) as site:
         urls = (f"{site.url}/a", f"{site.url}/b")
-        said = shell("-q", *urls)
-        assert said.code == 12
+        said = shell("-q", *urls, f"{site.url}/gone")
+        assert said.code == 12, "before the 3 of the page that failed"
         assert "cannot reach Ollama at http://127.0.0.1:9" in said.err
         assert "2 waiting" in said.err
-        assert sorted(site.asked) == ["/a", "/b", "/robots.txt"]
-        assert states(shell) == {"a": "fetched", "b": "fetched"}
+        assert sorted(site.asked) == ["/a", "/b", "/gone", "/robots.txt"]
+        assert states(shell) == {"a": "fetched", "b": "fetched", "gone": "failed"}
         assert shell("--dry-run", *urls).out == "2 waiting for the model only\n"
         site.asked.clear()
         with serving(FakeOllama()) as fake:
             assert shell("-q", *urls, "--host", NOBODY, "--host", fake.url) == Said(0, "", "")
         assert site.asked == []
-    assert states(shell) == {"a": "summarized", "b": "summarized"}
+    assert states(shell, "--state", "summarized") == {"a": "summarized", "b": "summarized"}
 
 
 def test_no_page_reaches_a_server_of_the_model(shell: Shell, ollama: FakeOllama) -> None:
@@ -509,6 +514,11 @@ def test_names_are_shown_as_they_are(shell: Shell, ollama: FakeOllama) -> None:
     with serving_pages() as site:
         said = shell("-q", f"{site.url}/:100:/[red]")
     assert f"{site.url}/:100:/[red]" in said.err
+
+
+def test_help_that_cannot_be_written_is_no_bug(shell: Shell) -> None:
+    said = shell.sh('"$it" --help >/dev/full')
+    assert said == Said(2, "", "summarize-batch: standard output cannot be written: No space left on device\n")
 
 
 def test_the_program_can_be_started_as_a_module(shell: Shell) -> None:

@@ -32,6 +32,7 @@ from fake_site import (
     HTML,
     KEEP,
     LOOPBACK,
+    PATIENT,
     PAUSE,
     RESET,
     SHORT,
@@ -118,7 +119,8 @@ def test_a_request_says_who_asks_and_nothing_that_it_should_not(monkeypatch: pyt
                 assert headers_of(request) == {
                     "host": f"site.test:{there.port}",
                     "user-agent": USER_AGENT,
-                    "accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,*/*;q=0.1",
+                    "accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,"
+                    "application/pdf;q=0.8,*/*;q=0.1",
                     "accept-encoding": "gzip, deflate",
                 }
             assert turns == [f"site.test:{there.port}"] * 2
@@ -510,7 +512,8 @@ def test_a_name_that_hangs_ends_and_holds_up_nobody() -> None:
         return ["127.0.0.1"]
 
     async def main() -> list[Answer]:
-        async with site(http()) as there, fetcher(resolve=resolve) as one:
+        limits = replace(PATIENT, dns_seconds=0.5)
+        async with site(http()) as there, fetcher(resolve=resolve, limits=limits) as one:
             hosts = [f"hang{n}.test" for n in range(8)] + [f"good{n}.test" for n in range(10)]
             return await asyncio.gather(*(one.fetch(task(there.url(host=host))) for host in hosts))
 
@@ -593,7 +596,8 @@ def test_what_answers_is_no_tls(says: bytes | None, reason: Reason) -> None:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         try:
-            async with fetcher(resolve=names(site_test="127.0.0.1")) as one:
+            limits = SHORT if says is None else PATIENT
+            async with fetcher(resolve=names(site_test="127.0.0.1"), limits=limits) as one:
                 return await one.fetch(task(f"https://site.test:{server.sockets[0].getsockname()[1]}/"))
         finally:
             over.set()
@@ -689,7 +693,7 @@ def test_pages_of_text_are_read(content_type: str) -> None:
 @pytest.mark.parametrize(
     ("content_type", "body", "detail"),
     [
-        ("application/pdf", HTML, "application/pdf"),
+        ("application/pdf", HTML, "no PDF, labelled application/pdf"),
         ("image/png; x=y", HTML, "image/png"),
         ("application/octet-stream", HTML, "application/octet-stream"),
         ("application/json", HTML, "application/json"),
@@ -703,6 +707,12 @@ def test_other_types_are_skipped_and_named(content_type: str, body: bytes, detai
     answer = run(get(http(body=body, content_type=content_type)))
     assert answer == Refusal(Reason.UNSUPPORTED_TYPE, detail)
     assert answer.reason.meaning.outcome is Outcome.SKIPPED
+
+
+@pytest.mark.parametrize("content_type", ["application/pdf", "Application/PDF; version=1.7", "-"])
+def test_a_pdf_is_read(content_type: str) -> None:
+    body = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
+    assert page(run(get(http(body=body, content_type=content_type)))).body == body
 
 
 def test_a_type_that_is_not_read_is_not_downloaded() -> None:
@@ -856,7 +866,8 @@ FAULTS: dict[str, tuple[Any, Reason]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_has_its_reason(name: str) -> None:
     says, reason = FAULTS[name]
-    answer = refused(run(get(lambda path: says())))
+    limits = SHORT if reason is Reason.TIMEOUT else PATIENT
+    answer = refused(run(get(lambda path: says(), limits=limits)))
     assert answer.reason is reason
     assert "400" not in answer.detail
 
@@ -911,7 +922,7 @@ def test_a_kept_connection_that_is_closed_meanwhile_is_not_noticed() -> None:
 
 def test_a_timeout_is_not_tried_again() -> None:
     async def main() -> None:
-        async with site([HANG]) as there, fetcher(turns=(turns := Turns())) as one:
+        async with site([HANG]) as there, fetcher(turns=(turns := Turns()), limits=SHORT) as one:
             assert refused(await one.fetch(task(there.url()))).reason is Reason.TIMEOUT
             assert len(turns) == 1
 
@@ -1243,7 +1254,8 @@ def test_what_a_robots_txt_means_for_a_page(name: str) -> None:
             known = {"/a": http(), "/else": http(404)}
             there.says = lambda path: known.get(path) or (says(path) if callable(says) else says)
             policy = one_address(there.port)
-            async with fetcher(policy, respect_robots=True, resolve=resolve) as one:
+            limits = SHORT if "silence" in name else PATIENT
+            async with fetcher(policy, respect_robots=True, resolve=resolve, limits=limits) as one:
                 answer = await one.fetch(task(there.url("/a")))
             assert ("/a" in there.paths) == (reason is None)
             if reason:

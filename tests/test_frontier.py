@@ -57,14 +57,24 @@ class Queue:
         return [row for row in self._tasks[host] if row[0] > position][:most]
 
 
+class SlowQueue(Queue):
+    """A store that takes its time, in which others get on."""
+
+    async def tasks_after(self, host: str, position: int, most: int) -> Sequence[tuple[int, Task]]:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await super().tasks_after(host, position, most)
+
+
 def worked(
     pages: dict[str, int],
     process: Callable[[Frontier, Clock, Task], Awaitable[None]],
     workers: int = 4,
     delay: float = 1.0,
+    kind: type[Queue] = Queue,
 ) -> list[tuple[float, Task]]:
     """Works on all pages and gives when each request was made."""
-    clock, queue = Clock(), Queue(pages)
+    clock, queue = Clock(), kind(pages)
     requests: list[tuple[float, Task]] = []
 
     async def main() -> None:
@@ -90,6 +100,14 @@ async def at_once(frontier: Frontier, clock: Clock, task: Task) -> None:
 def test_every_page_is_handed_out_once() -> None:
     requests = worked({"a.example": 20, "b.example": 3, "c.example": 1}, at_once)
     assert sorted(task.page_id for _, task in requests) == list(range(1, 25))
+
+
+def test_a_host_that_gets_free_while_the_store_is_asked_waits_for_its_tasks() -> None:
+    async def some_steps(frontier: Frontier, clock: Clock, task: Task) -> None:
+        for _ in range(4 * task.page_id):
+            await asyncio.sleep(0)
+
+    assert len(worked({"a.example": 1, "b.example": 1}, some_steps, delay=0.0, kind=SlowQueue)) == 2
 
 
 def test_two_requests_to_a_host_are_a_delay_apart() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import fake_ollama
 import pytest
 from fake_ollama import DIGEST, FakeOllama, serving
+from recorded import RECORDINGS
 
 from pipeline import llm
-from pipeline.errors import ModelUnusable, PageFailed, PageWaits, TooLong
+from pipeline.errors import ModelUnusable, NoTools, PageFailed, PageWaits, TooLong
 from pipeline.llm import TRIES, ModelClient, slots_of
 from pipeline.records import Answer, Message, Reason, Request, ToolCall
 from pipeline.summarize import GET_PAGE
@@ -239,11 +240,6 @@ def test_a_model_is_described_as_its_server_does(fake: FakeOllama) -> None:
         asyncio.run(main("nope"))
 
 
-def test_only_one_module_knows_the_package() -> None:
-    users = [path.name for path in Path("pipeline").rglob("*.py") if "import ollama" in path.read_text()]
-    assert users == ["llm.py"]
-
-
 def burst(*times: tuple[int, int]) -> list[dict[str, int]]:
     """Replies with these (waiting, working) milliseconds."""
     return [
@@ -325,3 +321,53 @@ def test_a_second_try_is_made_otherwise(fake: FakeOllama) -> None:
     assert first["temperature"] == 0
     assert second["temperature"] > 0
     assert first["seed"] != second["seed"]
+
+
+def meaning(recording: str) -> Exception:
+    """What an error that a real server gave means to us."""
+    found = RECORDINGS[recording]
+    text = found.response["error"] if isinstance(found.response, dict) else found.response
+    return llm._meaning(found.status or 0, text, "smollm2")
+
+
+@pytest.mark.parametrize(
+    ("recording", "kind", "words"),
+    [
+        ("over-single-nofalse", TooLong, "1814"),
+        ("over-single-noshift", TooLong, ""),
+        ("v24-over-notrunc", TooLong, ""),
+        ("native-over-default", TooLong, "1814"),
+        ("queue-503-cold", llm._Broken, "busy"),
+        ("runner-killed", llm._Broken, "unexpected EOF"),
+        ("notools-tools", NoTools, "tools"),
+        ("v24-notools", NoTools, "tools"),
+        ("err-unknown", ModelUnusable, "ollama pull smollm2"),
+        ("load-fail-broken", ModelUnusable, "damaged"),
+        ("load-fail-noblob", ModelUnusable, "damaged"),
+        ("load-fail-memory", ModelUnusable, "no memory"),
+        ("err-opt-type", ModelUnusable, "num_ctx"),
+        ("format-bad", ModelUnusable, "invalid format"),
+        ("format-badschema", ModelUnusable, "Unrecognized schema"),
+        ("keepalive-bad", ModelUnusable, "fortnights"),
+        ("err-path", ModelUnusable, "page not found"),
+        ("think-true", ModelUnusable, "thinking"),
+    ],
+)
+def test_an_error_of_a_real_server_means_what_is_to_be_done_about_it(
+    recording: str, kind: type[Exception], words: str
+) -> None:
+    found = meaning(recording)
+    assert type(found) is kind
+    assert words in str(found)
+
+
+def test_a_model_that_cannot_be_loaded_is_the_runs_trouble_and_not_that_of_a_page(fake: FakeOllama) -> None:
+    with serving(FakeOllama()) as server:
+        server._loaded = lambda body: (_ for _ in ()).throw(fake_ollama._Refused(500, "the runner gave up"))  # type: ignore[method-assign]
+
+        async def main() -> None:
+            async with ModelClient(server.url, "fake", 20.0, sleep=no_wait) as client:
+                with pytest.raises(ModelUnusable, match="cannot be loaded"):
+                    await client.load(2_048)
+
+        asyncio.run(main())

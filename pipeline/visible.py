@@ -1,0 +1,394 @@
+"""Markup into the tree of what a reader of the page sees. Pure; the one module that knows lxml.
+
+What a browser does not show is taken out and counted. What trafilatura 2.3.1 and its parser cannot bear is made
+bearable: an element deeper than 252 loses its text and all that follows, as does one text, script or style of over
+10 MB; a control character loses the page; thousands of attributes or of inline elements in one paragraph take
+minutes; of two neighbouring paragraphs that are alike one is dropped. All of it in linear time.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lxml.etree import ParserError, XPath, strip_attributes, strip_elements, strip_tags
+from lxml.html import HtmlElement, HTMLParser, document_fromstring
+
+from pipeline import styles
+from pipeline.styles import Hiding
+from pipeline.walls import Signs
+
+DEEPEST = 200
+"""Levels of elements that are kept; pages of today have 30 or 60."""
+MOST_ATTRIBUTES = 40
+MOST_INLINE = 1_000
+"""Inline elements in one paragraph that are kept: 12,000 of them took trafilatura 2 seconds, 30,000 took 25."""
+MOST_SEEN = 5_000
+REPEATED = "\u3164"
+"""Set after a paragraph that is like the one before it, so that both are kept. Invisible: `clean` takes it out."""
+SHOWN_LATER_CHARACTERS = 1_000
+"""A page with this much text in what its styles hide and next to none elsewhere shows it by a script."""
+
+INVISIBLE = re.compile(
+    "[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
+    "\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]+"
+    # Joiners shape the letters beside them (Persian, Hindi, emoji); by themselves they only hide something.
+    "|(?<!\\w)[\u200c\u200d]+(?!\\S)|(?<=[\u0000-\u007f])[\u200c\u200d]+|[\u200c\u200d]{2,}"
+)
+"""Characters that are not seen, or control what is: they are no text."""
+
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r") | {127})
+_CONTROL_REFERENCE = re.compile(
+    r"&#(?:x0*(?:[0-8bcef]|1[0-9a-f]|7f|fff[ef])(?![0-9a-f])|0*(?:[0-8]|1[124-9]|2\d|3[01]|127|6553[45])(?!\d));?",
+    re.IGNORECASE,
+)
+_DOCTYPE = re.compile(r"\s*<!doctype\b[^>\[]*(?:\[[^\]]*\])?[^>]*>", re.IGNORECASE)
+_SELF_CLOSED_ROOT = re.compile(r"<(html|body)\b([^<>]*)/>", re.IGNORECASE)
+_SELF_CLOSED = re.compile(r"<([a-z][\w:.-]*)((?:\s[^<>]*)?)/>", re.IGNORECASE)
+_LONG_TAG = re.compile(r"<[a-z][\w:.-]*(?=[\s/][^<>]{8000})", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"""[\s/]*([^\s"'<>/=]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]*))?""")
+_TAG = re.compile(r"<(/?)([a-z][a-z0-9]*)[^<>]*>", re.IGNORECASE)
+_VOID = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")
+)
+_INLINE = (
+    "a",
+    "abbr",
+    "b",
+    "bdi",
+    "bdo",
+    "big",
+    "cite",
+    "code",
+    "del",
+    "dfn",
+    "em",
+    "font",
+    "i",
+    "ins",
+    "kbd",
+    "mark",
+    "q",
+    "s",
+    "small",
+    "span",
+    "strong",
+    "sub",
+    "sup",
+    "u",
+    "var",
+)
+_KEPT_ATTRIBUTES = ("id", "class", "style", "role", "hidden", "href", "itemprop", "rel", "name", "property", "content")
+_ARTICLE_IN_DATA = re.compile(
+    r'"(articleBody|reviewBody|recipeInstructions|acceptedAnswer|description|step|text)"(?=\s*:)'
+)
+_FOR_SCREEN_READERS = frozenset(
+    {
+        ".sr-only",
+        ".visually-hidden",
+        ".visuallyhidden",
+        ".screen-reader-text",
+        ".screen-reader-only",
+        ".element-invisible",
+    }
+)
+_BANNER = re.compile(
+    r"cookies?[-_]?(?:banner|bar|box|consent|dialog|info|law|message|modal|notice|overlay|popup|prompt|wall)"
+    r"|(?:ccpa|consent|gdpr|privacy)[-_]?(?:banner|bar|box|dialog|manager|message|modal|notice|overlay|popup|prompt)"
+    r"|onetrust|cookiebot|didomi|usercentrics|borlabs|cmplz|cookieyes|qc-cmp|sp_message",
+    re.IGNORECASE,
+)
+MOST_OF_A_BANNER = 3_000
+FEWEST_BESIDE_A_BANNER = 40
+_TAKEN_OUT = "taken-out"
+
+_TOO_DEEP = XPath("/*" * DEEPEST)
+_CODE = XPath("//script[not(@type='application/ld+json')]|//style|//svg|//link[not(@rel='canonical')]")
+_DATA = XPath("//script[@type='application/ld+json']")
+_SHEETS = XPath("//style[not(@media) or @media='all' or @media='screen' or @media='']")
+_NEVER_SHOWN = XPath(
+    "//template|//noscript|//noframes|//noembed|//canvas|//audio|//video|//iframe|//object|//datalist|//annotation"
+    "|//dialog[not(@open)]|//rp[string-length(normalize-space())>2]"
+)
+_SAID_HIDDEN = XPath("//body//*[@aria-hidden='true' or @popover or @hidden and not(@hidden='until-found')]")
+_STYLED = XPath("//body//*[@style or @color]")
+_NAMED = XPath("//body//*[@class or @id]")
+_OVERLOADED = XPath(f"//*[@*[{MOST_ATTRIBUTES + 1}]]")
+_LONG_BLOCKS = XPath(
+    "//*[self::p or self::li or self::td or self::th or self::dd or self::dt or self::h1 or self::h2 or self::h3"
+    " or self::h4 or self::h5 or self::h6 or self::blockquote or self::pre or self::q or self::summary or self::span]"
+    f"[*[{MOST_INLINE + 1}] or count(.//*)>{MOST_INLINE}]"
+)
+_REPEATS = XPath(
+    "//*[self::p or self::blockquote or self::pre or self::h2 or self::h3]"
+    "[name(preceding-sibling::*[1])=name() and .=preceding-sibling::*[1] and string-length(.)>1]"
+)
+_HEADINGS = XPath("(//head//title)[1]|(//h1)[1]")
+_CONTROLS_OF_PAGE = XPath(
+    "(//button|//a|//input[@type='submit' or @type='button']|//*[@role='button'])[position()<=500]"
+)
+_PASSWORDS = XPath("//input[@type='password']")
+_PAYWALLS = XPath("//*[contains(@class,'paywall') or contains(@id,'paywall') or contains(@class,'regwall')]")
+_CHARACTERS = XPath("string-length(normalize-space(.))")
+_WORDS = XPath("normalize-space(.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A page as its reader sees it, and what tells why there may be nothing to see."""
+
+    tree: HtmlElement
+    hidden_characters: int
+    """Of text that a browser does not show, taken out."""
+    characters: int
+    """That are left, menus and all."""
+    without_scripts: str
+    """What it says to those who run no scripts."""
+    scripts: int
+    data: str
+    """What it says to search engines (JSON-LD)."""
+
+
+def see(markup: str, is_xml: bool = False) -> Seen | None:
+    """What is seen of a page; `None` if there is nothing in it at all."""
+    tree = _parsed(_bearable(markup, is_xml))
+    if tree is None:
+        return None
+    without_scripts = " ".join(_WORDS(notice)[:5_000] for notice in tree.iter("noscript"))
+    scripts = sum(1 for _ in tree.iter("script"))
+    data = "\n".join(script.text or "" for script in _DATA(tree))
+    names = styles.hidden_names("\n".join(sheet.text or "" for sheet in _SHEETS(tree)))
+    _take_out(tree, _CODE(tree))
+    before = _CHARACTERS(tree)
+    _take_out(tree, _NEVER_SHOWN(tree))
+    _hide(tree, list(_hidden(tree, names)))
+    after = _CHARACTERS(tree)
+    _take_out(tree, list(_banners(tree, after)))
+    unseen = int(before - after) + invisible("".join(tree.itertext()))
+    _lighten(tree)
+    return Seen(tree, unseen, int(after), without_scripts, scripts, data)
+
+
+def invisible(text: str) -> int:
+    """How many characters of a text are not seen. Control characters do not count."""
+    return sum(len(run) for run in INVISIBLE.findall(text) if run[0] > "\x9f")
+
+
+def language(tree: HtmlElement) -> str:
+    """The language that a page says it is in, such as `ko` or `pt-BR`; empty if it says none."""
+    said = tree.get("lang") or tree.get("xml:lang") or ""
+    return said if re.fullmatch(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", said) else ""
+
+
+def signs(seen: Seen, text: str) -> Signs:
+    """What tells whether a short text is the page's own."""
+    tree = seen.tree
+    heading = "\n".join(_WORDS(element) for element in _HEADINGS(tree))
+    return Signs(
+        text=text,
+        seen=_WORDS(tree.find(".//body"))[:MOST_SEEN] if tree.find(".//body") is not None else "",
+        heading=heading,
+        controls="\n".join(_WORDS(element) or element.get("value") or "" for element in _CONTROLS_OF_PAGE(tree)),
+        without_scripts=seen.without_scripts,
+        data=seen.data,
+        has_scripts=seen.scripts > 0,
+        has_password=bool(_PASSWORDS(tree)),
+        has_paywall=bool(_PAYWALLS(tree)),
+    )
+
+
+def _bearable(markup: str, is_xml: bool) -> str:
+    if "&#" in markup:
+        markup = _CONTROL_REFERENCE.sub("", markup)
+    markup = _short_tags(_DOCTYPE.sub("", markup, count=1))
+    if is_xml:
+        return _SELF_CLOSED.sub(
+            lambda tag: tag[0] if tag[1].lower() in _VOID else f"<{tag[1]}{tag[2]}></{tag[1]}>", markup
+        )
+    return _SELF_CLOSED_ROOT.sub(r"<\1\2>", markup[:4_096]) + markup[4_096:]
+
+
+def _short_tags(markup: str) -> str:
+    """Without most attributes of tags that are very long: the parser takes 30 seconds for 100,000 of one tag."""
+    parts, at = [], 0
+    while tag := _LONG_TAG.search(markup, at):
+        parts.append(markup[at : tag.end()])
+        at = tag.end()
+        wanted = set(_KEPT_ATTRIBUTES)
+        while attribute := _ATTRIBUTE.match(markup, at):
+            at = attribute.end()
+            name = attribute[1].lower()
+            if name in wanted and len(attribute[0]) <= styles.LONGEST_STYLE:
+                wanted.remove(name)
+                parts.append(attribute[0])
+    return "".join(parts) + markup[at:]
+
+
+def _parsed(markup: str) -> HtmlElement | None:
+    """The tree, at most `DEEPEST` levels deep: below that there is text only."""
+    for form in (_as_it_is, _shallow, _flat):
+        # `huge_tree`: or the parser gives up at the 256th level, and at 10 MB in one node.
+        parser = HTMLParser(encoding="utf-8", huge_tree=True, collect_ids=False, remove_comments=True, remove_pis=True)
+        # A byte of each non-character that no tree can hold, and of no other, is turned into another.
+        data = form(markup).encode("utf-8", "replace").translate(None, _CONTROLS)
+        data = data.replace(b"\xef\xbf\xbe", b"").replace(b"\xef\xbf\xbf", b"")
+        try:
+            tree = document_fromstring(data, parser=parser)
+        except ParserError:  # empty
+            return None
+        gave_up = any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log)
+        if not gave_up and not _TOO_DEEP(tree):
+            return tree
+    return None
+
+
+def _as_it_is(markup: str) -> str:
+    return markup
+
+
+def _shallow(markup: str) -> str:
+    """Without the tags that open or close what is too deep, but with the breaks that they make."""
+    open_tags: list[str] = []
+
+    def kept(tag: re.Match[str]) -> str:
+        name = tag[2].lower()
+        if name in _VOID:
+            return tag[0]
+        separator = "" if name in _INLINE else "<br>"
+        if not tag[1]:
+            open_tags.append(name)
+            return tag[0] if len(open_tags) < DEEPEST - 1 else separator
+        if not open_tags or open_tags[-1] != name:
+            return separator
+        open_tags.pop()
+        return tag[0] if len(open_tags) < DEEPEST - 2 else separator
+
+    return _TAG.sub(kept, markup)
+
+
+def _flat(markup: str) -> str:
+    """Only the words, in paragraphs."""
+    lines = re.sub(r"<[^<>]*>", "\n", re.sub(r"(?is)<(script|style)\b.*?(?:</\1|\Z)", "<", markup))
+    return "".join(f"<p>{html.escape(line)}</p>" for line in html.unescape(lines).split("\n") if line.strip())
+
+
+def _take_out(tree: HtmlElement, elements: Iterable[HtmlElement]) -> None:
+    """Without the elements, but with the text after them. (Taking them out one by one is quadratic.)"""
+    around = []
+    for element in elements:
+        if (parent := element.getparent()) is not None:
+            around.append(parent)
+            element.tag = _TAKEN_OUT
+    strip_elements(tree, _TAKEN_OUT, with_tail=False)
+    for parent in dict.fromkeys(around):
+        _join(parent)
+
+
+def _join(element: HtmlElement) -> None:
+    """Makes one text of those side by side: where there are thousands, trafilatura takes minutes."""
+    if element.text:
+        element.text = str(element.text)
+    for child in element:
+        if child.tail:
+            child.tail = str(child.tail)
+
+
+def _hidden(tree: HtmlElement, names: dict[str, Hiding]) -> Iterator[tuple[HtmlElement, Hiding]]:
+    """The elements of the body that a style hides, and how."""
+    for element in _SAID_HIDDEN(tree):
+        yield element, Hiding.BOX
+    for element in _STYLED(tree):
+        if how := styles.hiding(_style(element)) or _on_its_own_ground(element):
+            yield element, how
+    for element in _NAMED(tree):
+        for name in _names(element):
+            if name in names or name in _FOR_SCREEN_READERS:
+                yield element, names.get(name, Hiding.BOX)
+
+
+def _banners(tree: HtmlElement, characters: float) -> Iterator[HtmlElement]:
+    """The questions about cookies that stand beside a text; one that stands alone tells what the page is."""
+    for element in _NAMED(tree):
+        if _BANNER.search(f"{element.get('class')} {element.get('id')}") and _CHARACTERS(element) < MOST_OF_A_BANNER:
+            characters -= _CHARACTERS(element)
+            if characters >= FEWEST_BESIDE_A_BANNER and not element.xpath("boolean(.//h1|.//article)"):
+                yield element
+
+
+def _style(element: HtmlElement) -> styles.Style:
+    return styles.declared(element.get("style") or "")
+
+
+def _names(element: HtmlElement) -> list[str]:
+    # In lower case, as the rules are here.
+    names = [f".{name}" for name in (element.get("class") or "").lower().split()]
+    return [*names, f"#{element.get('id')}".lower()] if element.get("id") else names
+
+
+def _on_its_own_ground(element: HtmlElement) -> Hiding | None:
+    """Letters in the colour of what is behind them, as far as elements say so themselves."""
+    letters = styles.color(_style(element).get("color", "") or (element.get("color") or "").lower())
+    if not letters or styles.background(_style(element)):
+        return None
+    for around in element.iterancestors():
+        ground = styles.background(_style(around)) or styles.color((around.get("bgcolor") or "").lower())
+        if ground:
+            return Hiding.INK if styles.same(letters, ground) else None
+    return None
+
+
+def _hide(tree: HtmlElement, hidden: list[tuple[HtmlElement, Hiding]]) -> None:
+    found = {element for element, _ in hidden}
+    outermost = [element for element in found if found.isdisjoint(element.iterancestors())]
+    characters = sum(_CHARACTERS(element) for element in outermost)
+    if characters >= SHOWN_LATER_CHARACTERS and characters >= 0.9 * _CHARACTERS(tree):
+        return
+    whole = []
+    for element, how in hidden:
+        if how is Hiding.INK and any(styles.inked(_style(inner)) for inner in element.iterdescendants()):
+            _blank(element)
+        else:
+            whole.append(element)
+    _take_out(tree, whole)
+
+
+def _blank(element: HtmlElement) -> None:
+    """Takes out the letters of an element, except where an element in it has letters of its own."""
+    waiting = [element]
+    while waiting:
+        blank = waiting.pop()
+        blank.text = None
+        for child in blank:
+            child.tail = None
+            if not styles.inked(_style(child)):
+                waiting.append(child)
+
+
+def _lighten(tree: HtmlElement) -> None:
+    """Makes what is left bearable."""
+    # Of no use any more, and trafilatura drops a box for an `overflow:hidden`.
+    strip_attributes(tree, "style", "hidden", "aria-hidden")
+    for element in _OVERLOADED(tree):
+        kept = {name: value for name in _KEPT_ATTRIBUTES if (value := element.get(name)) is not None}
+        light = element.makeelement(element.tag, kept)
+        light.text, light.tail = element.text, element.tail
+        light.extend(element)
+        if (parent := element.getparent()) is not None:
+            parent.replace(element, light)
+    for block in _LONG_BLOCKS(tree):
+        strip_tags(block, *_INLINE)
+        _join(block)
+    for script in _DATA(tree):
+        # A text that stands there only is hidden from a reader; trafilatura would take it for the page's.
+        script.text = _ARTICLE_IN_DATA.sub(r'"-\1"', script.text or "")
+    for preloaded in tree.iterfind(".//div[@data-preloaded]"):
+        del preloaded.attrib["data-preloaded"]
+    for alike, element in enumerate(_REPEATS(tree)):
+        mark = REPEATED * (alike % 50 + 1)
+        if len(element):
+            element[-1].tail = (element[-1].tail or "") + mark
+        else:
+            element.text = (element.text or "") + mark
