@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+FIRST_YEAR = 1990
+"""Of the web. A year before it (0001, 1970) is what a program writes that knows no date."""
+
 _DAYS = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 
 
@@ -15,11 +18,16 @@ def last_moment(text: str) -> datetime | None:
     """
     try:
         if days := _DAYS.fullmatch(text):
-            return _end_of(int(days[1]), int(days[2] or 0), int(days[3] or 0))
+            return believable(_end_of(int(days[1]), int(days[2] or 0), int(days[3] or 0)))
         found = datetime.fromisoformat(text)
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        return believable(found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
+
+
+def believable(moment: datetime) -> datetime | None:
+    """`moment`, unless nothing can have been on the web then."""
+    return moment if moment.year >= FIRST_YEAR else None
 
 
 def _end_of(year: int, month: int, day: int) -> datetime:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from pipeline.urls.dates import last_moment
+from pipeline.urls.dates import believable, last_moment
 from pipeline.urls.items import MOST_ENTRIES, MOST_URL_CHARACTERS, Entry, Item, LeftOut, Unreadable, absolute, place_of
 from pipeline.urls.kinds import root_of
 
@@ -42,7 +42,7 @@ def entries(text: TextIO, base: str) -> Iterator[Item]:
         )
     except FAULTS as error:
         raise Unreadable(f"feedparser cannot read it ({type(error).__name__}: {error})") from error
-    if not feed["entries"] and (feed["bozo"] or not feed["version"]):
+    if not feed["entries"] and (feed["bozo"] or not feed.get("version")):
         raise Unreadable(_why(feed))
     about = feed["feed"]
     place = place_of([str(about.get("title", ""))])
@@ -73,6 +73,6 @@ def _moment(entry: dict[str, Any], name: str) -> datetime | None:
     if isinstance(text, str) and (moment := last_moment(text.strip())):
         return moment
     try:
-        return datetime.fromtimestamp(calendar.timegm(parsed), UTC) if parsed else None
+        return believable(datetime.fromtimestamp(calendar.timegm(parsed), UTC)) if parsed else None
     except (ValueError, OverflowError, OSError):
         return None

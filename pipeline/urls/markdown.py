@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
@@ -16,12 +17,16 @@ MOST_CHARACTERS = 5_000_000
 NO_PAGES = "links to no web page (mailto:, a place in the text, a file beside it)"
 
 _BARE = re.compile(r"https?://[^\s<>|\"`\\^{}。、，！？；：（）「」『』【】《》〈〉]{1,8192}", re.IGNORECASE)
+_ANCHOR = re.compile(r"<a\s[^<>]*?\bhref\s*=\s*(?:\"([^\">]*)\"|'([^'>]*)'|([^\s\"'>]+))", re.IGNORECASE)
 _ENDS_A_SENTENCE = "?!.,:;*_~'\""
 _OPENS = {")": "(", "]": "["}
 
 
 def entries(text: TextIO, base: str) -> Iterator[Item]:
-    """The links: inline, by reference, in `<>`, and bare. Nothing in code, no pictures; the place is the headings."""
+    """The links: inline, by reference, in `<>`, as HTML, and bare. Nothing in code, no pictures.
+
+    Their place is the headings above them.
+    """
     # Imported here: most lists are no Markdown, and the program starts without it.
     from markdown_it import MarkdownIt  # noqa: PLC0415
 
@@ -66,11 +71,24 @@ def _links(tokens: Iterable[Token], pictures: set[str]) -> Iterator[tuple[str, s
             level = int(token.tag[1:])
         elif token.type == "heading_close":
             level = 0
-        elif token.type == "inline":
-            if level:
-                headings = {above: name for above, name in headings.items() if above < level}
-                headings[level] = _words(token)
-            yield from ((url, place_of(headings.values())) for url in _inline(token.children or (), pictures))
+        elif token.type == "inline" and level:
+            headings = {above: name for above, name in headings.items() if above < level}
+            headings[level] = _words(token)
+        yield from ((url, place_of(headings.values())) for url in _block(token, pictures))
+
+
+def _block(token: Token, pictures: set[str]) -> Iterator[str]:
+    if token.type == "inline":
+        yield from _inline(token.children or (), pictures)
+    elif token.type == "html_block":
+        yield from _anchors(token.content)
+
+
+def _anchors(markup: str) -> Iterator[str]:
+    """The links of HTML, but not those in comments."""
+    first, *rest = markup.split("<!--")
+    for found in _ANCHOR.finditer(first + "".join(part.partition("-->")[2] for part in rest)):
+        yield html.unescape(found[1] or found[2] or found[3] or "")
 
 
 def _words(heading: Token) -> str:
@@ -87,6 +105,8 @@ def _inline(tokens: Iterable[Token], pictures: set[str]) -> Iterator[str]:
             in_link = False
         elif token.type == "image":
             pictures.add(str(token.attrs.get("src", "")))
+        elif token.type == "html_inline":
+            yield from _anchors(token.content)
         elif token.type == "text" and not in_link:
             yield from bare_urls(token.content)
 

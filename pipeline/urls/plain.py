@@ -26,6 +26,8 @@ def entries(text: TextIO) -> Iterator[Entry]:
 def entry_of(text: str) -> Entry:
     """A line without its comment; if more than tags stand behind the URL, all of it is taken for the URL."""
     url, *rest = text.split()
+    if not rest:
+        return Entry(url)
     tags = tuple(word[1:] for word in rest if word.startswith("#"))
     return Entry(url, tags=tags, text=text) if len(tags) == len(rest) else Entry(text)
 
@@ -33,6 +35,8 @@ def entry_of(text: str) -> Entry:
 def without_comment(line: str) -> str:
     """The entry of a line. A `#` is a comment's start where white space or nothing comes before and after it."""
     entry = line.strip(" \t\r\n\ufeff")
+    if "#" not in entry:
+        return entry.strip()
     if entry.startswith("#"):
         return ""
     return re.split(r"[ \t]#(?=[ \t]|$)", entry, maxsplit=1)[0].strip()

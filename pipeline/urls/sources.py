@@ -29,10 +29,6 @@ Fetch = Callable[[str], Page | Refusal | None]
 """A URL into what lies there, whatever its type; `None` if nothing is to be fetched now."""
 
 
-def _nothing(url: str) -> None:
-    """What a dry run fetches."""
-
-
 def _unheard(text: str) -> None:
     """Where notes go that nobody asked for."""
 
@@ -45,7 +41,7 @@ class _Reading:
     check: Check
     secret: bytes
     since: datetime | None
-    fetch: Fetch
+    fetch: Fetch | None
     note: Callable[[str], None]
     lists: set[str] = field(default_factory=set)
     """The lists from the web that were read already: none is read twice."""
@@ -59,7 +55,7 @@ def read(
     secret: bytes,
     *,
     since: datetime | None = None,
-    fetch: Fetch = _nothing,
+    fetch: Fetch | None = None,
     note: Callable[[str], None] = _unheard,
 ) -> Iterator[Line]:
     """The lines of all sources, one after the other, as they are read.
@@ -100,7 +96,7 @@ def lines_of_page(page: Page, check: Check, secret: bytes, *, since: datetime | 
 
     It may take half a minute: it belongs into a thread.
     """
-    reading = _Reading(page.url, check, secret, since, _nothing, _unheard)
+    reading = _Reading(page.url, check, secret, since, None, _unheard)
     found = listing(page.body, page.final_url, page.charset)
     return tuple(_lines(found.items, shown(page.url), found.kind, 0, reading))
 
@@ -136,7 +132,7 @@ def _from_file(reading: _Reading) -> Iterator[Line]:
 
 def _from_web(url: str, level: int, reading: _Reading) -> Iterator[Line]:
     reading.lists.add(url)
-    answer = reading.fetch(url)
+    answer = reading.fetch(url) if reading.fetch else None
     if answer is None:
         reading.unread.add(url)
     elif isinstance(answer, Refusal):
