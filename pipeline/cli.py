@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial, reduce
 from importlib.metadata import version
@@ -17,7 +18,7 @@ import click
 from click_default_group import DefaultGroup
 
 from pipeline import settings as files
-from pipeline.console import Console, json_line, print_table
+from pipeline.console import Console, json_line, print_marked, print_table
 from pipeline.errors import RunLost
 from pipeline.records import State
 from pipeline.settings import Settings
@@ -208,16 +209,21 @@ def show_command(url: str, db: Path, as_json: bool) -> int:
 @command.command("search")
 @click.argument("words", nargs=-1, required=True)
 @DB
+@click.option("--limit", "most", type=click.IntRange(1), default=20, show_default=True, help="Show at most this many.")
 @JSON
-def search_command(words: tuple[str, ...], db: Path, as_json: bool) -> int:
-    """The pages whose title or summary has all the WORDS."""
+def search_command(words: tuple[str, ...], db: Path, most: int, as_json: bool) -> int:
+    """The pages with all the WORDS in title, summary, key points or text, the best first.
+
+    A word finds longer ones that begin with it too. Several words in quotes are a phrase.
+    """
     from pipeline.commands import search  # noqa: PLC0415
 
-    for row in search.pages(db, words):
+    for hit in search.pages(db, words, most):
         if as_json:
-            print(json_line(row))
+            print(json_line(asdict(hit)))
         else:
-            print(f"{row['title'] or row['url']}\n  {row['url']}\n  {first_line(row['summary'])}")
+            print(f"{hit.title or hit.url}\n  {hit.url}")
+            print_marked(hit.snippet, hit.marks)
     return 0
 
 

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console as Terminal
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.records import Reason
 
@@ -75,7 +77,7 @@ class Console:
             self._as_json = False
 
 
-def json_line(row: sqlite3.Row) -> str:
+def json_line(row: sqlite3.Row | Mapping[str, object]) -> str:
     """One row as one JSON object; lists that are stored as JSON are lists again."""
     values: dict[str, object] = dict(row)
     for name in _COLUMNS_OF_JSON:
@@ -94,6 +96,20 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     Terminal(highlight=False, markup=False).print(table)
+
+
+def print_marked(text: str, marks: Sequence[tuple[int, int]]) -> None:
+    """A text on stdout, indented, with the marked ranges bold on a terminal, and in brackets elsewhere."""
+    terminal = Terminal(highlight=False, markup=False)
+    if terminal.is_terminal:
+        line = Text(text)
+        for start, end in marks:
+            line.stylize("bold", start, end)
+        terminal.print(Padding(line, (0, 0, 0, 2)))
+    else:
+        for start, end in reversed(marks):
+            text = f"{text[:start]}[{text[start:end]}]{text[end:]}"
+        print(f"  {text}")
 
 
 def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str) -> list[str]:
