@@ -56,7 +56,7 @@ def run_command(context: click.Context, /, sources: tuple[str, ...], **given: An
     talk = Console(options.verbosity(context), given.pop("as_json"))
     dry = given.pop("dry_run")
     del given["quiet"], given["verbose"]
-    settings = Settings(**given)
+    settings = Settings(**given, profiles=options.profiles(run_command, os.environ))
     for name in sources:
         if name in command.commands and not os.path.exists(name):
             raise UsageError(f"there is no file {name}; the command of this name goes first: {NAME} {name} [OPTIONS]")

@@ -178,7 +178,8 @@ SELECT
     EXISTS (
         SELECT 1 FROM summaries
         WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
-    ) AS summarized
+    ) AS summarized,
+    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
 FROM items
 JOIN pages ON pages.id = items.page_id
 LEFT JOIN texts ON texts.hash = pages.text_hash

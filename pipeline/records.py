@@ -221,6 +221,8 @@ class Task:
     """Whether that text has a summary, by any recipe."""
     document: Document | None = None
     """The stored text, if it has no summary yet."""
+    tags: frozenset[str] = frozenset()
+    """Of the lines that it stands in."""
 
     @property
     def waits_for_model(self) -> bool:

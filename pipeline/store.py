@@ -500,6 +500,7 @@ def _task(row: sqlite3.Row) -> Task:
         text_hash=row["text_hash"] or "",
         summarized=bool(row["summarized"]),
         document=document,
+        tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
     )
 
 
