@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline import links
 from pipeline.openings import opening
 from pipeline.sentences import sentences
 
@@ -52,8 +53,10 @@ _TOKEN = re.compile(
 )
 """Of chat templates: ChatML, Llama, Mistral. (Those that look like tags go with the tags.)"""
 _TAG = re.compile(r"<([/!?]?)([A-Za-z][^\s/<>]*+)([^<>]*+)(>?)|<([/!?])")
-MARK = re.compile(r"<<<(?:PAGE|END) [0-9a-f]{6,64}>>>")
-"""A boundary of ours. It is left standing here: a text with one is rejected as a whole."""
+MARK = re.compile(r"(?i)<{2,3} ?(?:PAGE|END) [0-9a-f]{6,64} ?>{0,3}")
+"""A boundary of ours, as models copy it. Where it stands between words it is left: that text is rejected as a whole."""
+_MARK_LINE = re.compile(r"(?m)^[ \t]{0,8}<<<?[^<>\n]{1,160}>{2,3}[^\w\n]{0,8}$")
+"""A boundary in a line of its own, or what a small model makes of it: `<<<A page of text>>` (seen with SmolLM2)."""
 _BREAKING = _each("br p div li ul ol tr td th hr h1 h2 h3 h4 h5 h6 table section article blockquote pre")
 _TAGS = _BREAKING | _each(
     "a abbr address applet area aside audio b base basefont bdi bdo bgsound big blink body button canvas caption "
@@ -66,26 +69,6 @@ _TAGS = _BREAKING | _each(
     "tool_call tool_response start_of_turn end_of_turn eos bos"
 )
 
-_URL_CHARACTER = r"[^\s<>\"`\[\]{}|\\^()\0]"
-URL = re.compile(
-    rf"(?:[A-Za-z][A-Za-z0-9+.-]{{1,20}}://|(?<![\w.])[wW]{{3}}\.)(?:{_URL_CHARACTER}|\({_URL_CHARACTER}*+\))++"
-)
-_ACTIVE = re.compile(r"(?i)\b(?:javascript|vbscript|data):\S++")
-_ACTS = re.compile(r"(?i)data:[\w.+-]{1,60}/[\w.+-]{1,60}[;,]|\w+:.*[(/%=]")
-_AFTER_URL = ".,;:!?'*_~…。、，！？：；」』）】»”’"
-_ASCII = re.compile(r"[^\x00-\x7f]")
-_MAY_LINK = re.compile(r"[:\]]|(?i:www\.)")
-_BRACKET = re.compile(r"!?\[|\]")
-_TARGET = re.compile(r"\(((?:[^()]|\([^()]*+\)){0,1000}+)\)")
-_LABEL = re.compile(r"\[([^\[\]\n]{0,200})\]")
-_DEFINITION = re.compile(
-    r"(?m)^[ \t>*+\d.)-]{0,12}\[([^\[\]\n]{1,200})\]:[ \t]{0,12}\n?[ \t]{0,12}"
-    r"(?://|<|(?=[^\s:]{0,40}:[^\s\d])|(?=[^\s&\\]{0,40}[&\\]))\S*+[^\n]*+$"
-)
-_PLAIN_TARGET = re.compile(r"[\w ,-]*")
-_TITLE = re.compile(r"\s*<([^<>]*)>|\s*(\S*)")
-_GONE = re.compile(r"[ \t]?(?:[(（\[]\0[)）\]]|\0)(?!\w)|\0")
-
 _FENCE = re.compile(r"(`{3,}|~{3,})[\w-]*[ \t]*\n")
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」"}
 _COUNTED = re.compile(r"(?i)\n\s*[(\[*_]{0,3}(?:word count:? ?\d{1,5}|\d{1,5} words)[.)\]*_]{0,3}\s*\Z")
@@ -95,7 +78,7 @@ LEAST_ECHO = 24
 
 
 def cleaned(text: str, source: str, prompts: Sequence[str] = ()) -> str:
-    """What may be kept of a model's output; only URLs stay that stand in `source`, where `urls` finds them.
+    """What may be kept of a model's output; only URLs stay that are written out in `source`.
 
     A first sentence that stands in one of the `prompts` goes too. Cleaned twice is cleaned once. Time is linear; what
     is not at rest after `ROUNDS` is no honest text, and nothing is kept of it.
@@ -104,9 +87,9 @@ def cleaned(text: str, source: str, prompts: Sequence[str] = ()) -> str:
     known: frozenset[str] | None = None
     for _ in range(ROUNDS):
         plain = _without_tags(_without_thoughts(_NAMED.sub(r"`\1\2`", printable(text))))
-        if _MAY_LINK.search(plain):
-            known = urls(source) if known is None else known
-            plain = _without_links(plain, known)
+        if links.MAY_BE_ANY.search(plain):
+            known = links.urls(source) if known is None else known
+            plain = links.without_links(plain, known)
         after = _bare(_tidy(plain), told)
         if after == text:
             return text
@@ -165,7 +148,7 @@ class _Mark:
 
 
 def _without_tags(text: str) -> str:
-    return _TAG.sub(_untagged, _TOKEN.sub("", text))
+    return _TAG.sub(_untagged, _TOKEN.sub("", _MARK_LINE.sub("", text)))
 
 
 def _untagged(match: re.Match[str]) -> str:
@@ -178,99 +161,10 @@ def _untagged(match: re.Match[str]) -> str:
     tag, known = name.lower(), name.lower() in _TAGS
     if closed and (mark in ("!", "?") or "=" in name + rest or (known and rest.strip(" /") == "")):
         return "\n" if tag in _BREAKING else ""
-    start = match.start()
-    if MARK.match(match.string, max(0, start - 2)) or (closed and not known and not mark and not rest):
+    ours = any(MARK.match(match.string, max(0, match.start() - before)) for before in (1, 2))
+    if ours or (closed and not known and not mark and not rest):
         return match[0]
     return f"< {match[0][1:]}"
-
-
-def urls(text: str) -> frozenset[str]:
-    """The URLs that are written out in a text, in the forms in which they may be named."""
-    found: set[str] = set()
-    for match in URL.finditer(text):
-        for form in _forms(match[0]):
-            found |= {_key(form), _key(form.partition("://")[2])}
-    return frozenset(found) - {""}
-
-
-def _forms(run: str) -> tuple[str, str]:
-    """A URL without the punctuation after it; and up to its first character that is not ASCII: a particle, maybe."""
-    narrow = run if run.isascii() else _ASCII.split(run, maxsplit=1)[0]
-    return run.rstrip(_AFTER_URL), narrow.rstrip(_AFTER_URL)
-
-
-def _key(url: str) -> str:
-    return url.rstrip("/")
-
-
-def _without_links(text: str, known: frozenset[str]) -> str:
-    labels: set[str] = set()
-
-    def defined(match: re.Match[str]) -> str:
-        labels.add(match[1].casefold())
-        return ""
-
-    text = _unlinked(_DEFINITION.sub(defined, text), labels, known)
-    text = _ACTIVE.sub(lambda match: "\0" if _ACTS.match(match[0]) else match[0], text)
-    text = URL.sub(lambda match: _kept(match[0], known), text)
-    return _GONE.sub("", text)
-
-
-def _unlinked(text: str, labels: set[str], known: frozenset[str]) -> str:
-    """Links that are not known as their text alone; images not at all."""
-    pieces: list[str] = []
-    opened: list[int] = []
-    at = 0
-    for match in _BRACKET.finditer(text):
-        if match.start() < at:
-            continue
-        pieces.append(text[at : match.start()])
-        at = match.end()
-        if match[0] != "]":
-            opened.append(len(pieces))
-            pieces.append(match[0])
-            continue
-        end, keep = _link_end(text, at, labels, known)
-        begin = opened.pop() if opened else None
-        if end == at or begin is None:
-            pieces.append("] " if text[at : at + 1] == "(" and not _plain(text, at) else "]")
-        elif pieces[begin] == "![":
-            del pieces[begin:]
-            at = end
-        elif keep:
-            pieces.append(text[match.start() : end])
-            at = end
-        else:
-            pieces[begin] = ""
-            at = end
-    return "".join([*pieces, text[at:]])
-
-
-def _link_end(text: str, at: int, labels: set[str], known: frozenset[str]) -> tuple[int, bool]:
-    """Where a link ends whose text ends at `at` (there, if it is none), and whether it may stay as it is."""
-    if target := _TARGET.match(text, at):
-        if _plain(text, at):
-            return at, True
-        title = _TITLE.match(target[1])
-        return target.end(), title is not None and _key(title[1] or title[2] or "\0") in known
-    label = _LABEL.match(text, at)
-    return (label.end(), False) if label and label[1].casefold() in labels else (at, True)
-
-
-def _plain(text: str, at: int) -> bool:
-    """Whether what stands in parentheses leads nowhere: `f[0](x)`."""
-    target = _TARGET.match(text, at)
-    return target is not None and _PLAIN_TARGET.fullmatch(target[1]) is not None
-
-
-def _kept(run: str, known: frozenset[str]) -> str:
-    """What stays of a bare URL: all if it is known, else the words that cling to it."""
-    whole, narrow = _forms(run)
-    if _key(whole) in known:
-        return run
-    if _key(narrow) in known:
-        return f"{narrow} {run[len(narrow) :]}"
-    return f"\0{run[len(narrow) :]}"
 
 
 def _tidy(text: str) -> str:

@@ -38,7 +38,7 @@ _MONTH_ALONE = re.compile(r"\d\d?[月월]")
 _INSIDE = re.compile(f"[{_LETTER}\\d.,/-]")
 _DAY_BEFORE = re.compile(r"(?:\A|[^\d.,/-])(\d{1,2})(?:st|nd|rd|th|er|º|°|\.)?(?: de| di| do| of)? \Z")
 _YEAR_AFTER = re.compile(r",?(?: de| del| of)? (\d{4})(?!\d)")
-_DAY_AFTER = re.compile(rf"\.? (\d{{1,2}})(?:st|nd|rd|th)?(?![{_LETTER}\d])(?:,? (\d{{4}})(?!\d))?")
+_DAY_AFTER = re.compile(rf"\.? (\d{{1,2}})(?:st|nd|rd|th)?(?![{_LETTER}\d]|[.,]\d)(?:,? (\d{{4}})(?!\d))?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ _HAN = {
     for char in chars
 }
 _THAI = re.compile("ยี่สิบ|สิบเอ็ด|สิบสอง|สิบ|หนึ่ง|สอง|สาม|สี่|ห้า|หก|เจ็ด|แปด|เก้า")
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]+|[^\w\s-]")
 _JOINING = frozenset(("and", "y", "e", "et"))
 _HAN_RUN = re.compile("[〇零一二三四五六七八九十百千万萬億亿两兩]{1,20}|[일이삼사오육칠팔구십백천만억]{1,20}")
 

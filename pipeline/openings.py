@@ -54,7 +54,9 @@ _LABELLED = {
 }
 _SAYING = (
     r"(?:the|this) (?:(?:web ?)?page|text|article|document|passage|content|website|part|post)"
-    r" (?:says?|states?|reads?|explains?|describes?|contains?|covers?|reports?)(?: the following| as follows| that)?",
+    r"(?: of (?:a|the|this) (?:web ?)?page)?"
+    r" (?:is|says?|states?|reads?|explains?|describes?|contains?|covers?|reports?)"
+    r"(?: the following| as follows| that)?",
     r"(?:(?:die|diese) (?:web)?seite|der (?:text|artikel)|das dokument) (?:be)?(?:sagt|lautet|schreibt|richtet"
     r"|enthält)"
     r"(?: folgendes)?",

@@ -86,4 +86,4 @@ def _goes_on(text: str, start: int, border: int) -> bool:
         dated = _ORDINAL.search(end) and _GERMAN_MONTH.match(text, border)
         item = border - start < 8 and not _LETTER.search(text, start, border)  # the number of one
         return bool(dated or item or _OPEN.search(end))
-    return end[-2:-1] > "\u0dff" and end[-1] == " " and border - start < _PHRASE
+    return "\u0e00" <= end[-2:-1] < "\u1800" and end[-1] == " " and border - start < _PHRASE

@@ -6,11 +6,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from honest import GOOD
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from honest import GOOD
-from pipeline import clean
+from pipeline import clean, links
 from pipeline.clean import cleaned
 
 SOURCE = (
@@ -18,7 +18,7 @@ SOURCE = (
 )
 PROMPTS = (
     "You summarize web pages. You are exact: you write only what the text says.",
-    "Write what it says as a summary of at most 100 words, in English. Write the summary alone, without an introduction.",
+    "Write what it says as a summary of at most 100 words. Write the summary alone, without an introduction.",
 )
 
 
@@ -96,37 +96,42 @@ def test_tags_go_and_what_is_none_stays(written: str, kept: str) -> None:
         ("a [b](https://b.example.e.example/path) c", "a b c"),
         ("a [b][r] c\n\n[r]: https://e.example 'title'", "a b c"),
         ("a [r] c\n- [R]: //e.example/x", "a [r] c"),
-        ("[a](javascript:alert(1)) [b](data:text/html,x) [c](//e.example/((d))) [d](&#104;ttp://e)", "a b [c] (//e.example/((d))) d"),
+        ("[a](javascript:alert(1)) [b](data:text/html,x)", "a b"),
+        ("[c](//e.example/((d))) [d](&#104;ttp://e)", "[c] (//e.example/((d))) d"),
         ("[![x](https://e.example/i.png)](https://e.example/)", ""),
         ("[a [b](https://e.example)](https://e.example)", "a b"),
         ("a <https://e.example/> b <https://b.example/path> c", "a b https://b.example/path c"),
         ('<a href="https://e.example">a</a>', "a"),
         ("At https://e.example/x?y=1. At (https://e.example/) too, www.e.example/x, ftp://e.example", "At. At too,,"),
         ("At https://a.example/x(1), (https://b.example/path/) and www.c.example/y.",) * 2,
-        ("https://d.example/z에서, https://b.example/path에서, https://e.example에서", "https://d.example/z에서, https://b.example/path 에서, 에서"),
+        ("https://d.example/z에서, https://b.example/path에서", "https://d.example/z에서, https://b.example/path 에서"),
+        ("본다, https://e.example에서", "본다, 에서"),
         ("https://b.example/path)https://e.example/x", "https://b.example/path)"),
         ("javascript:alert(1) and data:text/html;base64,AA==", "and"),
         ("data: 5 apples, JavaScript: the book, f[0](x), see [1]",) * 2,
     ],
-)  # fmt: skip
+)
 def test_links_stay_only_if_the_source_has_the_url(written: str, kept: str) -> None:
     assert cleaned(written, SOURCE) == kept
 
 
 INTRODUCTIONS = """Here is a summary of the page:|Here's a brief summary in English:|Sure, here is the summary:|Sure!
-Certainly! Here's a concise summary of the text you provided:|Sure, I can help with that. Here is a summary:|The page says:
-Of course. Here is a summary of the article in 100 words:|Summary:|**Summary:**|## Summary\\n|TL;DR:|Summary of the page:
-Based on the text above, here is a summary:|This is a summary of part 1 of 3 of the page:|Here is a summary of the page.\\n
-The text states the following:|Hier ist eine Zusammenfassung der Seite:|Natürlich! Hier ist die Zusammenfassung:
-Zusammenfassung:|Zusammenfassung des Textes:|Der Text besagt:|Die Seite sagt:|Voici un résumé de la page :|Résumé :
-Bien sûr ! Voici le résumé :|La page dit :|Aquí tienes un resumen de la página:|¡Claro! Aquí está el resumen:|Resumen:
-La página dice:|Ecco un riassunto della pagina:|Certo! Ecco il riassunto:|Riassunto:|La pagina dice:
-Aqui está um resumo da página:|Claro! Segue o resumo:|Resumo:|A página diz:|Hier is een samenvatting van de pagina:
-Natuurlijk! Hieronder volgt een samenvatting:|Samenvatting:|De pagina zegt:|Вот краткое содержание страницы:
-Конечно! Вот краткое изложение:|Резюме:|Краткое содержание:|На странице говорится:|다음은 페이지의 요약입니다:
-다음은 이 글의 요약입니다.|네, 요약해 드리겠습니다.|물론입니다! 다음은 요약입니다:|요약:|이 페이지를 요약하면 다음과 같습니다:
-페이지는 다음과 같습니다:|以下はページの要約です：|はい、以下に要約します。|要約：|承知しました。以下は記事の要約です。|このページはこう述べている：
-以下是该页面的摘要：|好的，以下是总结：|摘要：|这是文章的概要：|文章指出：|当然！以下是摘要："""
+Certainly! Here's a concise summary of the text you provided:|Sure, I can help with that. Here is a summary:
+The page says:|Of course. Here is a summary of the article in 100 words:|Summary:|**Summary:**|## Summary\\n
+TL;DR:|Summary of the page:|Based on the text above, here is a summary:
+This is a summary of part 1 of 3 of the page:|Here is a summary of the page.\\n|The text states the following:
+Hier ist eine Zusammenfassung der Seite:|Natürlich! Hier ist die Zusammenfassung:|Zusammenfassung:
+Zusammenfassung des Textes:|Der Text besagt:|Die Seite sagt:|Voici un résumé de la page :|Résumé :
+Bien sûr ! Voici le résumé :|La page dit :|Aquí tienes un resumen de la página:|¡Claro! Aquí está el resumen:
+Resumen:|La página dice:|Ecco un riassunto della pagina:|Certo! Ecco il riassunto:|Riassunto:|La pagina dice:
+Aqui está um resumo da página:|Claro! Segue o resumo:|Resumo:|A página diz:
+Hier is een samenvatting van de pagina:|Natuurlijk! Hieronder volgt een samenvatting:|Samenvatting:
+De pagina zegt:|Вот краткое содержание страницы:|Конечно! Вот краткое изложение:|Резюме:|Краткое содержание:
+На странице говорится:|다음은 페이지의 요약입니다:|다음은 이 글의 요약입니다.|네, 요약해 드리겠습니다.
+물론입니다! 다음은 요약입니다:|요약:|이 페이지를 요약하면 다음과 같습니다:|페이지는 다음과 같습니다:
+以下はページの要約です：|はい、以下に要約します。|要約：|承知しました。以下は記事の要約です。
+このページはこう述べている：|以下是该页面的摘要：|好的，以下是总结：|摘要：|这是文章的概要：|文章指出：
+当然！以下是摘要："""
 
 
 @pytest.mark.parametrize("introduction", re.split(r"\||(?<!\\)\n", INTRODUCTIONS))
@@ -166,8 +171,11 @@ def test_what_only_looks_like_an_introduction_stays(text: str) -> None:
         ("The bridge.\n\n(98 words)", "The bridge."),
         ("The bridge.\nWord count: 98", "The bridge."),
         ("The bridge counted 98 words.",) * 2,
-        ("<<<PAGE 0123456789ab>>>\nx",) * 2,  # a matter of `rejection`
-        ("<<<PAGE x onclick=alert(1)>>>", "<<>>"),
+        ("<<<PAGE 0123456789ab>>>\nThe bridge.\n<<<END 0123456789ab>>>", "The bridge."),
+        ("<<<End 0123456789ab>>”\n\nHere is the summary of the text.\n\nThe bridge.", "The bridge."),
+        ("<<<A page of text>>\nThe text of a page is:\n\nThe bridge.", "The bridge."),
+        ("The mark <<<PAGE 0123456789ab>>> here",) * 2,  # a matter of `rejection`
+        ("A <<<PAGE x onclick=alert(1)>>> b", "A <<>> b"),
     ],
 )
 def test_what_stands_around_a_summary_goes(written: str, kept: str) -> None:
@@ -176,14 +184,16 @@ def test_what_stands_around_a_summary_goes(written: str, kept: str) -> None:
 
 # What holds of any text.
 
-PIECES = """<think>|</think>|<b>|</b>|<b|<|>|<!--|-->|<script>|</script>|[|]|](|)|![|(|[a]|[a]: |https://|https://e.example/x
-https://b.example/path|//e.example|www.|e.example|javascript:|x(1)|data:text/html,|<img src=x>|<a href="|">|`|```|\n|:|Summary:
-Here is the summary:|Sure! |요약:|**|#|"|“|”|<<<PAGE 0123456789ab>>>|<|im_start|>|[INST]|&lt;|\x1b[1m|\x1b]8;;|\x07|\r|\u200b|\u200c|\u202e
-\U000e0041|\ufe0f|\ud800|\u0301|e|가|می|。|. |에서|Write the summary alone, without an introduction. |\0|\t|98 words|(|=|/"""
+PIECES = """<think>|</think>|<b>|</b>|<b|<|>|<!--|-->|<script>|</script>|[|]|](|)|![|(|[a]|[a]: |https://
+https://e.example/x|https://b.example/path|//e.example|www.|e.example|javascript:|x(1)|data:text/html,
+<img src=x>|<a href="|">|`|```|\n|:|Summary:|Here is the summary:|Sure! |요약:|**|#|"|“|”
+<<<PAGE 0123456789ab>>>|<|im_start|>|[INST]|&lt;|\x1b[1m|\x1b]8;;|\x07|\r|\u200b|\u200c|\u202e|\U000e0041
+\ufe0f|\ud800|\u0301|e|가|می|。|. |에서|Write the summary alone, without an introduction. |\0|\t|98 words
+(|=|/"""
 ANY = st.lists(st.one_of(st.sampled_from(re.split(r"\||\n", PIECES)), st.text(max_size=8)), max_size=20).map("".join)
 FORBIDDEN = re.compile(
-    "[\0-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ud800-\udfff\ue000-\uf8ff"
-    "\U000e0000-\U000e0fff]"
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ud800-\udfff"
+    "\ue000-\uf8ff\U000e0000-\U000e0fff]"
 )
 
 
@@ -209,8 +219,8 @@ def test_cleaned_text_has_nothing_that_may_not_be_kept_and_is_cleaned_once(text:
     kept = cleaned(text, source, PROMPTS)
     assert cleaned(kept, source, PROMPTS) == kept
     assert not FORBIDDEN.search(kept)
-    assert clean.urls(kept) <= clean.urls(source)
-    found = Tags(re.sub(r"<<<(?:PAGE|END) [0-9a-f]+>>>", "", kept))
+    assert links.urls(kept) <= links.urls(source)
+    found = Tags(clean.MARK.sub("", kept))
     assert not found.attributes
     assert not {"script", "img", "a", "b", "think"} & set(found.tags)
     assert not re.search(r"!\[[^\[\]]*\]\([^()]*[:/.]", kept)
@@ -222,17 +232,21 @@ def test_no_text_makes_it_fail(text: str, source: str) -> None:
     assert cleaned(cleaned(text, source), source) == cleaned(text, source)
 
 
-HOSTILE = """< <a <b> <think> </think> <!-- <script> [ ] [a]( ]( [a](b.c) [a](https://b.example/path) https://a https://a( www. : javascript:
-data: \x1b[ \x1b]8;; \u0301\u0323 Summary:\x20 Sure!\x20 here\x20is\x20 ```\n * # \n \x20\n " .\x20 [a]:\x20 \n[a]:\x20http://x <| `< https://a가
-\u200d \ud800 ((((a \x20 ]\x20( [a][a]""".replace("\n[a]:", "\\n[a]:")
+HOSTILE_WORDS = """< <a <b> <think> </think> <!-- <script> [ ]
+[a]( ]( [a](b.c) [a](https://b.example/path) https://a www. : `< *
+https://a( https://a가 javascript: data: \x1b[ \x1b]8;; \u0301\u0323 # <| \u200d ((((a [a][a] \ud800"""
+HOSTILE = [
+    *HOSTILE_WORDS.split(),
+    *["Summary: ", "Sure! ", "here is ", "\n", " \n", " ", ". ", "[a]: ", "\n[a]: http://x", "] (", "```\n"],
+]
 
 
-@pytest.mark.parametrize("piece", [piece for piece in re.split(r"(?<!\\)[ \n]", HOSTILE) if piece])
+@pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_output_is_cleaned_in_linear_time(piece: str) -> None:
     """100 KB each: what takes quadratic time for one of them would take minutes."""
-    text = piece.replace("\\n", "\n")
-    cleaned(f"x{text * (100_000 // len(text))}y", SOURCE * 100, PROMPTS)
-    cleaned("x", text * (100_000 // len(text)), PROMPTS)
+    text = piece * (100_000 // len(piece))
+    cleaned(f"x{text}y", SOURCE * 100, PROMPTS)
+    cleaned("https://x.example", text, PROMPTS)
 
 
 def test_a_megabyte_is_cleaned() -> None:
