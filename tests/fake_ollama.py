@@ -88,7 +88,7 @@ def right_call(body: Body) -> Body:
 class FakeOllama:
     """The server: `url`, what it was asked, what its model saw, and `behave`, which may be changed at any time.
 
-    `count` is the vocabulary of its model, `refusal` how it words that a prompt is too long; one that does not obey
+    `count` is the vocabulary of its model for prompts (answers are counted by bytes), `refusal` how it words that a prompt is too long; one that does not obey
     cuts the prompt in silence even when it is told not to.
     """
 
@@ -202,11 +202,10 @@ class FakeOllama:
         offered = {tool["function"]["name"] for tool in body.get("tools") or []}
         content, calls = said.get("content") or "", said.get("tool_calls") or []
         written = content + _calls_as_text(calls)
-        count, limit = max(1, self.count(written)), (body.get("options") or {}).get("num_predict", -1)
+        count, limit = max(1, tokens_of(written)), (body.get("options") or {}).get("num_predict", -1)
         is_cut = 0 < limit < count
         if is_cut:
-            raw = _bytes(written)
-            written, count = raw[: limit * _token_bytes(raw, count)].decode(errors="ignore"), limit
+            written, count = _bytes(written)[: limit * _TOKEN_BYTES].decode(errors="ignore"), limit
         message = {**said, "role": "assistant", "content": content if calls and offered else written}
         message.pop("tool_calls", None)
         known = [call["function"] for call in calls if call["function"]["name"] in offered and not is_cut]
