@@ -237,8 +237,8 @@ class ModelClient:
     async def chat(self, request: Request) -> Answer:
         """One request, one answer that counts.
 
-        Raises `TooLong` (refused, or the answer ran out of the context), `PageWaits` (the server is down or slow), `PageFailed` (this
-        request has no good answer) or `ModelUnusable` (no request has).
+        Raises `TooLong` (refused, or the answer ran out of the context), `PageWaits` (the server is down or slow),
+        `PageFailed` (this request has no good answer) or `ModelUnusable` (no request has).
         """
         body: dict[str, object] = {
             "model": self.model,
@@ -426,8 +426,10 @@ def _answer(reply: dict[str, Any], num_ctx: int, seconds: float) -> Answer:
 
 
 def left_of_a_cut_prompt(num_ctx: int) -> int:
-    """The tokens that a server keeps of a prompt whose middle it takes out, where it heeds no `truncate` (0.33: 258
-    of 1,814 in a context of 512): the first four, and half of the rest of the context."""
+    """The tokens that a server keeps of a prompt whose middle it takes out, where it heeds no `truncate`.
+
+    The first four and half of the rest of the context (0.33: 258 of 1,814 in a context of 512).
+    """
     return 4 + (num_ctx - 4) // 2
 
 

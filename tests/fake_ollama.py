@@ -88,8 +88,8 @@ def right_call(body: Body) -> Body:
 class FakeOllama:
     """The server: `url`, what it was asked, what its model saw, and `behave`, which may be changed at any time.
 
-    `count` is the vocabulary of its model for prompts (answers are counted by bytes), `refusal` how it words that a prompt is too long; one that does not obey
-    cuts the prompt in silence even when it is told not to.
+    `count` is the vocabulary of its model for prompts (answers are counted by bytes), `refusal` how it words that a
+    prompt is too long; one that does not obey cuts the prompt in silence even when it is told not to.
     """
 
     def __init__(
