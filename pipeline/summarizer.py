@@ -48,16 +48,20 @@ class Memory:
 
 
 class Vocabulary:
-    """How many tokens this run's model makes of a text, learned from what its server counts."""
+    """How many tokens this run's model makes of a text, learned from what its server counts.
+
+    What is learned counts from the next run on: how a page is cut does not hang on the pages before it.
+    """
 
     def __init__(self, model: str, ratios: tokens.Ratios) -> None:
         self._model = model
+        self._known = ratios
         self._ratios = ratios
         self._saved = ratios
 
     def measure(self, text: str) -> int:
         """Tokens of a text as a model is shown it, at most."""
-        return tokens.estimate(prompts.defused(text), self._ratios)
+        return tokens.estimate(prompts.defused(text), self._known)
 
     def counted(self, units: Mapping[str, int], real: int) -> None:
         """A prompt of so many `tokens.units` had `real` tokens."""
