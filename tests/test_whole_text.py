@@ -427,11 +427,11 @@ def test_what_is_sent_for_a_page_does_not_hang_on_the_pages_before_it(tmp_path: 
 
     with Store.open(tmp_path / "empty.db"):
         pass
-    evil = f"{_mixed(INJECTION, 70)} {TEXTS['Thai']}"
+    evil = f"{_mixed(INJECTION, 20)}\n\n{_mixed(KOREAN.replace('#', '9#'), 60)}"
     good = TEXTS["Korean"]
     alone = sent("alone", {GOOD_URL: good})
     both = sent("both", {EVIL_URL: evil, GOOD_URL: good})
-    assert len(both) > 2 * len(alone)
+    assert len(both) > len(alone)
     assert json.dumps(both[-len(alone) :]) == json.dumps(alone)
     assert "evil.example" not in joined(alone)
 
