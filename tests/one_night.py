@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipeline.records import Added, Document, Line, Page, Task, digest
 from pipeline.run import Night
 from pipeline.settings import Settings
 from pipeline.store import Store, now
+from pipeline.writers import Writers
 
 _SHOWN = re.compile(r"<<<PAGE (\w+)>>>\n(.*)\n<<<END \1>>>", re.DOTALL)
 _MARK = re.compile(r"\(7\d{7}\)")
@@ -148,9 +150,10 @@ async def _worked(
     async def no_wait(seconds: float) -> None:
         """Retries come at once in tests."""
 
-    async with client(fake.url, "fake", 60.0, sleep=no_wait) as asked:
-        summarizer = await work._summarizer(asked)
-        steps = Steps(fetch, extract, summarizer.write, work._emit, now)
+    books = await work._books()
+    async with Writers(work._settings, books, lambda text: None, partial(client, sleep=no_wait)) as writers:
+        await writers.get_ready()
+        steps = Steps(fetch, extract, writers.write, work._emit, now)
         while tasks := store.tasks_after("host", 0, 1):
             await process(tasks[0][1], steps)
 
