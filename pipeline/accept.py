@@ -16,6 +16,6 @@ def accepted(written: str, source: str, *, words: int, language: str, prompts: S
     `source` is what the model was shown, `prompts` what it was told. Wrong facts are no reason: they are flags.
     """
     text = cleaned(written, source, prompts)
-    if why := rejection(text, source, words=words, language=language, prompts=prompts):
+    if why := rejection(text, source, words=words, language=language or "source", prompts=prompts):
         raise PageFailed(Reason.OUTPUT_REJECTED, why)
     return text

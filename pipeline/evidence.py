@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from pipeline.records import Evidence
 from pipeline.sentences import sentences
 
 CARRIED = 0.2
@@ -33,21 +34,6 @@ _DENSE = (
 _TERM = re.compile(rf"([{_DENSE}]+)|(\d+(?:[.,]\d+)*)|[^\W\d_{_DENSE}]+")
 _STEM = 5
 """Letters of a word that count: `turned` and `turns` are one. With 4, 6 or 8 more invented claims had evidence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The passage of a source that carries a claim best."""
-
-    number: int
-    """Of the claim, from 0."""
-    sentence: str
-    """The claim."""
-    start: int
-    """Of the passage, in characters of the source; `start` < `end`."""
-    end: int
-    score: float
-    """0–1: the share of the claim's terms, by weight, that stand in the passage. Below `CARRIED` nothing carries it."""
 
 
 @dataclass(frozen=True, slots=True)

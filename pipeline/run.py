@@ -15,17 +15,15 @@ from importlib.metadata import version
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
-from pipeline import addresses, embedded, engine, names, prompts, summarize, tokens, toolloop, urls
+from pipeline import addresses, engine, names, urls
 from pipeline.console import Console, report
-from pipeline.errors import PageWaits, RunLost
+from pipeline.errors import RunLost
 from pipeline.extract import Extractor
 from pipeline.fetch import Fetcher
 from pipeline.frontier import Frontier
-from pipeline.inflight import InFlight
 from pipeline.page import Steps, process
-from pipeline.records import Added, Event, Line, Page, Reason, Refusal, Task
+from pipeline.records import Added, Event, Line, NotModified, Page, Reason, Refusal, Task
 from pipeline.settings import Settings
-from pipeline.slots import Slots
 from pipeline.store import Store, lock, now
 from pipeline.summarizer import Memory
 from pipeline.writers import Books, Writers
@@ -141,7 +139,7 @@ class Night:
             frontier = self._frontier()
             fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, frontier))
 
-            async def fetch(task: Task) -> Answer:
+            async def fetch(task: Task) -> Page | NotModified | Refusal:
                 # The next page of its host is fetched while this one is read and summarized.
                 try:
                     return await fetcher.fetch(task)

@@ -23,6 +23,7 @@ import pydantic
 
 from pipeline import language_names, prompts, toolloop
 from pipeline.chunk import VERSION, split
+from pipeline.clean import cleaned
 from pipeline.errors import PageFailed, PageNotDone, TooLong
 from pipeline.prompts import Prompts
 from pipeline.records import Chunk, Final, Partial, Reason, Recipe, ToolCall, ToolSpec, digest
@@ -437,7 +438,7 @@ def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _
     if len(written.key_points) < points:
         raise PageFailed(Reason.OUTPUT_REJECTED, "not the JSON asked for: no key points")
     summary = kit.accept(_ended(written.summary, words * CHARACTERS_A_WORD), source)
-    kept = (_kept(_ended(point, MAX_POINT_CHARACTERS), source, kit) for point in written.key_points)
+    kept = (cleaned(_MARKS.sub("", _ended(point, MAX_POINT_CHARACTERS)), source) for point in written.key_points)
     return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])
 
 
@@ -446,14 +447,6 @@ def _by_schema_or_plain(answer: str, source: str, kit: Kit, words: int, points: 
     if answer.lstrip().startswith(("{", "[")):
         return _by_schema(answer, source, kit, words, points)
     return _Read(kit.accept(answer, source), (), ("plain_text",))
-
-
-def _kept(point: str, source: str, kit: Kit) -> str:
-    """A key point without its mark; empty when it is not worth keeping."""
-    try:
-        return kit.accept(_MARKS.sub("", point), source)
-    except PageFailed:
-        return ""
 
 
 def _ended(text: str, most: int) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Self
 
 from pipeline import embedded, prompts, summarize, tokens, toolloop
+from pipeline.accept import accepted
 from pipeline.errors import PageWaits
 from pipeline.inflight import InFlight
 from pipeline.llm import Model, ModelClient, first_that_answers
@@ -23,7 +24,6 @@ from pipeline.records import Document, Recipe, Task
 from pipeline.settings import Profile, Settings
 from pipeline.slots import Slots
 from pipeline.summarizer import Memory, Summarizer, Vocabulary
-from pipeline.accept import accepted
 
 DEFAULT_NUM_CTX = 4_096
 """What Ollama itself takes on a CPU and on small graphics cards."""

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import evidence, extract, sentences
-from pipeline.evidence import CARRIED, Evidence, claims
-from pipeline.records import Document, Page
+from pipeline.evidence import CARRIED, claims
+from pipeline.records import Document, Evidence, Page
 
 PAGES = Path(__file__).parent.parent / "data" / "demo" / "pages"
 
@@ -174,7 +174,7 @@ def documents() -> dict[str, tuple[str, list[str], list[str]]]:
     found = {}
     for block in (Path(__file__).parent / "claims.txt").read_text("utf-8").split("\n== ")[1:]:
         name, *lines = block.strip().split("\n")
-        page = extract.read(Page(name, name, 200, "text/html", "utf-8", (PAGES / name).read_bytes()))
+        page = extract.read_page(Page(name, name, 200, "text/html", "utf-8", (PAGES / name).read_bytes()))
         assert isinstance(page, Document)
         honest, invented = ([line[2:] for line in lines if line.startswith(sign)] for sign in "+-")
         found[name] = (page.text, honest, invented)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline import languages, prompts, rejections
 from pipeline.sentences import sentences
 
-TOLD = [*prompts.all_texts().values()]
+TOLD = [prompts.load().texts[name] for name in prompts.FIELDS]
 REPORT = GOOD["a report"].source
 
 
