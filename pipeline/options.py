@@ -347,6 +347,7 @@ MODEL = together(
     option("--keep-alive", default="10m", help="How long the server keeps the model after the last request."),
     option("--option", type=ModelOption(), multiple=True, help="An option of Ollama's, as top_k=20; may be repeated."),
     option("--parallel", type=Parallel(), default="auto", help="Requests to the model at a time, or `auto`."),
+    option("--vocabulary", type=File(), help="A file of your own with tiktoken's cl100k_base."),
     option(
         "--tool-calls",
         type=click.Choice([policy.value for policy in Policy]),

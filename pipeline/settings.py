@@ -70,6 +70,8 @@ class Settings:
     """Options of Ollama's, for every request."""
     parallel: int | None
     """Requests to the model at once; `None`: as many as it has slots."""
+    vocabulary: Path | None
+    """A file with cl100k_base, in place of the one that comes with the program."""
     tool_calls: str
     """A `toolloop.Policy`."""
     words: int

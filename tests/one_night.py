@@ -110,7 +110,7 @@ class Went:
 def settings(db: Path, *options: str) -> Settings:
     """The settings of a command line."""
     given = run_command.make_context("run", ["urls.txt", "--db", str(db), *options]).params
-    return Settings(**{name: given[name] for name in Settings.__slots__})
+    return Settings(**{name: given[name] for name in Settings.__slots__ if name in given})
 
 
 def night(

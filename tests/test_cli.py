@@ -524,3 +524,15 @@ def test_help_that_cannot_be_written_is_no_bug(shell: Shell) -> None:
 def test_the_program_can_be_started_as_a_module(shell: Shell) -> None:
     done = subprocess.run([sys.executable, "-m", "pipeline", "--version"], capture_output=True, check=True)
     assert done.stdout.decode() == shell("--version").out
+
+
+def test_force_fetches_and_summarizes_anew_what_has_not_changed(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
+    url = f"{site.url}/a"
+    assert shell("-q", url).code == 0
+    before, asked = len(ollama.chats), len(site.asked)
+    assert shell("-q", url).code == 0
+    assert len(ollama.chats) == before
+    (row,) = shell("--json", "--force", url).objects
+    assert row["outcome"] == "summarized"
+    assert len(ollama.chats) > before
+    assert len(site.asked) > asked
