@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from click_default_group import DefaultGroup
 
 from pipeline import console, needs, options
-from pipeline.console import Console, data, json_line, printable, shortened
+from pipeline.console import Console, data, json_line, printable
 from pipeline.errors import RunLost, UsageError
 from pipeline.needs import NAME
 from pipeline.settings import Settings
@@ -56,7 +56,7 @@ def run_command(context: click.Context, /, sources: tuple[str, ...], **given: An
     talk = Console(options.verbosity(context), given.pop("as_json"))
     dry = given.pop("dry_run")
     del given["quiet"], given["verbose"]
-    settings = Settings(**given)
+    settings = Settings(**given, profiles=options.profiles(run_command, os.environ))
     for name in sources:
         if name in command.commands and not os.path.exists(name):
             raise UsageError(f"there is no file {name}; the command of this name goes first: {NAME} {name} [OPTIONS]")
@@ -140,22 +140,28 @@ def _summary(row: sqlite3.Row) -> Iterator[str]:
 @command.command("search")
 @click.argument("words", nargs=-1, required=True)
 @options.DB
+@options.MOST
 @options.JSON
 @options.TALK
 @click.pass_context
-def search_command(context: click.Context, /, words: tuple[str, ...], db: Path, as_json: bool, **_: bool) -> int:
-    """The pages whose title or summary has all the WORDS."""
+def search_command(
+    context: click.Context, /, words: tuple[str, ...], db: Path, most: int, as_json: bool, **_: bool
+) -> int:
+    """The pages with all the WORDS in title, summary, key points or text, the best first.
+
+    A word finds longer ones that begin with it too. Several words in quotes are a phrase.
+    """
     from pipeline.commands import search  # noqa: PLC0415
 
     talk = _reads(context)
-    found = False
-    for row in search.pages(db, words):
-        found = True
+    found = search.pages(db, words, most)
+    for hit in found:
         if as_json:
-            data(json_line(row))
-        else:
-            for line in (row["title"] or row["url"], f"  {row['url']}", f"  {shortened(row['summary'], 100)}"):
-                data(printable(line))
+            data(json_line(asdict(hit)))
+            continue
+        for line in (hit.title or hit.url, f"  {hit.url}"):
+            data(printable(line))
+        console.marked(hit.snippet, hit.marks)
     if not found:
         talk.say(f"no page has {' '.join(words)}")
     return 0

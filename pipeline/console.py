@@ -24,6 +24,7 @@ from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console as Terminal
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -174,7 +175,7 @@ def _written() -> Iterator[None]:
         raise UsageError(f"standard output cannot be written: {error.strerror}") from error
 
 
-def json_line(row: sqlite3.Row) -> str:
+def json_line(row: sqlite3.Row | Mapping[str, object]) -> str:
     """One row as one JSON object; lists that are stored as JSON are lists again."""
     values: dict[str, object] = dict(row)
     for name in _COLUMNS_OF_JSON:
@@ -219,6 +220,23 @@ def listing(rows: Iterable[sqlite3.Row]) -> None:
             page = url
         line = f"  {_fitted(reason, reason_width)}  {page}"
         terminal.print(Text.assemble((_fitted(state, state_width), _STYLES.get(state, "")), line))
+
+
+def marked(text: str, marks: Sequence[tuple[int, int]]) -> None:
+    """An indented text with the marked ranges bold on a terminal, in brackets elsewhere. Raises as `data` does."""
+    terminal = Terminal(emoji=False, markup=False, highlight=False)
+    if not terminal.is_terminal:
+        for start, end in reversed(marks):
+            text = f"{text[:start]}[{text[start:end]}]{text[end:]}"
+        data(f"  {printable(text)}")
+        return
+    parts: list[str | tuple[str, str]] = []
+    last = 0
+    for start, end in marks:
+        parts += [printable(text[last:start]), (printable(text[start:end]), "bold")]
+        last = end
+    with _written():
+        terminal.print(Padding(Text.assemble(*parts, printable(text[last:])), (0, 0, 0, 2)))
 
 
 def _cell(value: object) -> str:

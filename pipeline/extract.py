@@ -30,7 +30,7 @@ import pebble
 from pipeline.charsets import decode
 from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
-from pipeline.visible import INVISIBLE, Seen, invisible, language, see, signs
+from pipeline.visible import Seen, invisible, language, see, signs, without_invisible
 from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
 
 EXTRACT_SECONDS = 20.0
@@ -38,14 +38,17 @@ START_SECONDS = 60.0
 """That a worker may take to start before its pool is given up: it loads trafilatura, on a busy machine too."""
 WORKER_BYTES = 2 << 30
 """Of address space for one worker; lxml needs about 20 times the page."""
+LARGE_BYTES = 1_000_000
+"""A page of 2.4 MB left a worker with 101 MB, and with 49 after it had given back what it could."""
 TRIES = 2
 """A worker may have been killed for another's greed: the page is tried once more, on a fresh one."""
 
 _MARKUP = re.compile(r"<(?:[a-z!/?])", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_HEADING = re.compile(r"^#{1,2}[ \t]+(.{1,500}?)[ \t#]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,2}[ \t]+(.{1,500})", re.MULTILINE)
 _LINE_END = re.compile("\r\n?|[\u000b\u000c\u0085\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
 Read = Callable[[Page], Document | Refusal]
 
 
@@ -149,6 +152,16 @@ def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{os.path.basename(last.filename)}:{last.lineno}"
         return Refusal(Reason.EXTRACT_CRASH, f"{type(error).__name__} in {place}: {' '.join(str(error).split())}"[:200])
+    finally:
+        if len(page.body) > LARGE_BYTES:
+            _forget()
+
+
+def _forget() -> None:
+    """Gives back what a large page leaves behind: texts in trafilatura's caches, and in those of the C library."""
+    importlib.import_module("trafilatura.meta").reset_caches()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def read_page(page: Page) -> Document | Refusal:
@@ -192,11 +205,11 @@ def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
         return Refusal(Reason.NO_TEXT, f"{len(cleaned.split())} words")
     heading = _HEADING.search(cleaned) if is_markdown else None
     hidden = len(text) - len(shown) + invisible(shown)
-    return Document(cleaned, _line(heading[1] if heading else ""), hidden_characters=hidden)
+    return Document(cleaned, _line(heading[1].rstrip("# \t") if heading else ""), hidden_characters=hidden)
 
 
 def _from_markup(markup: str, page: Page) -> Document | Refusal:
-    seen = see(markup, page.content_type == "application/xhtml+xml" or markup.lstrip().startswith("<?xml"))
+    seen = see(markup)
     if seen is None:
         return Refusal(Reason.NO_TEXT, "an empty page")
     fields = _main_part(seen, page)
@@ -228,6 +241,8 @@ def _main_part(seen: Seen, page: Page) -> dict[str, str]:
         include_comments=True,
         include_links=False,
         include_formatting=True,
+        # No date that is only guessed from a text: minutes of June were dated to the first of January.
+        date_extraction_params={"original_date": True, "extensive_search": False},
     )
     return dict(found if isinstance(found, dict) else found.as_dict()) if found else {}
 
@@ -238,7 +253,7 @@ def clean(text: str) -> str:
     What ends a line or a page in any system is a line feed; half a surrogate pair, which nothing can store, is U+FFFD.
     """
     lines = _LINE_END.sub("\n", text)
-    return unicodedata.normalize("NFC", INVISIBLE.sub("", _SURROGATE.sub("\ufffd", lines))).strip()
+    return unicodedata.normalize("NFC", without_invisible(_SURROGATE.sub("\ufffd", lines))).strip()
 
 
 def _start_worker(parent: int, most_bytes: int) -> None:

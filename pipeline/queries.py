@@ -178,7 +178,8 @@ SELECT
     EXISTS (
         SELECT 1 FROM summaries
         WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
-    ) AS summarized
+    ) AS summarized,
+    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
 FROM items
 JOIN pages ON pages.id = items.page_id
 LEFT JOIN texts ON texts.hash = pages.text_hash
@@ -248,8 +249,26 @@ SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, f
 FROM pages WHERE final_url <> url ORDER BY id
 """
 
+LETTER = """
+SELECT letter FROM search_letters
+"""
+
 SEARCH = """
-SELECT url, title, summary, key_points FROM latest_summaries
+SELECT
+    pages.url, pages.state, pages.reason, pages.title, pages.site, pages.fetched_at,
+    summaries.summary, summaries.key_points, summaries.language, summaries.created_at AS summarized_at,
+    -search.rank AS score,
+    highlight(search, 2, char(2), char(3)) AS in_summary,
+    highlight(search, 1, char(2), char(3)) AS in_key_points,
+    highlight(search, 3, char(2), char(3)) AS in_text
+FROM search
+JOIN pages ON pages.id = search.rowid
+LEFT JOIN summaries ON summaries.id = (
+    SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
+)
+WHERE search MATCH :query
+ORDER BY search.rank
+LIMIT :limit
 """
 
 KNOWN = """

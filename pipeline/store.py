@@ -351,6 +351,8 @@ class Store:
         db.execute(queries.ADD_SUMMARY_CHUNKS, [summary_id, event.text_hash])
         left_out = [(reason, summary_id, number) for number, reason in event.left_out.items()]
         db.executemany(queries.LEAVE_OUT, left_out)
+        carried = [(summary_id, *asdict(each).values()) for each in event.evidence]
+        db.executemany("INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?)", carried)
         if event.method == "single":
             db.execute(queries.ADD_SINGLE_ANSWER, {name: row[name] for name in queries.SINGLE_ANSWER_VALUES})
         db.execute(queries.PAGE_SUMMARIZED, [event.task.page_id])
@@ -500,6 +502,7 @@ def _task(row: sqlite3.Row) -> Task:
         text_hash=row["text_hash"] or "",
         summarized=bool(row["summarized"]),
         document=document,
+        tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
     )
 
 
