@@ -61,7 +61,6 @@ class Writers:
     settings: Settings
     books: Books
     say: Callable[[str], None]
-    client: Callable[..., ModelClient] = ModelClient
     hosts: Sequence[str] = ()
     """The servers of the run, once it is entered."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -148,7 +147,7 @@ class Writers:
     async def _found(self, name: str) -> _Side:
         settings = self.settings
         seconds = settings.timeout.total_seconds()
-        client = await self._stack.enter_async_context(self.client(self._host, name, seconds, dict(settings.option)))
+        client = await self._stack.enter_async_context(ModelClient(self._host, name, seconds, dict(settings.option)))
         is_down: PageWaits | None = None
         try:
             model = await client.describe()
