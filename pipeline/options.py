@@ -360,6 +360,11 @@ WRITING = together(
     option("--language", type=Language(), default=SOURCE, help="Of the summaries: en, ko, ... or `source`."),
     option("--style", type=click.Choice(STYLES), default=STYLES[0], help="The shape of a summary."),
     option("--prompts", type=File(), help="A folder with prompts of your own."),
+    option(
+        "--fallback",
+        type=click.Choice([files.EXTRACTIVE]),
+        help="What a page gets for which the model has no summary: sentences of its own text, flagged.",
+    ),
     option("--allow-partial", is_flag=True, help="Store a summary though parts of the page could not be read."),
 )
 NETWORK = together(

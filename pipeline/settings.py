@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import UsageError
 
+EXTRACTIVE = "extractive"
 PROJECT_FILE = "summarize-batch.toml"
 OWNED_OPTIONS = frozenset({"num_ctx", "num_predict", "seed", "shift"})
 """Options of Ollama that are not the user's: on them hangs that nothing is cut."""
@@ -79,6 +80,8 @@ class Settings:
     style: str
     prompts: Path | None
     allow_partial: bool
+    fallback: str | None
+    """`EXTRACTIVE`, or nothing: what a page gets for which the model has no summary."""
     workers: int
     delay: float
     """Seconds between two requests to one host."""
