@@ -15,7 +15,7 @@ from importlib.metadata import version
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
-from pipeline import addresses, engine, names, urls
+from pipeline import addresses, embedded, engine, names, tokens, urls
 from pipeline.console import Console, report
 from pipeline.errors import RunLost
 from pipeline.extract import Extractor
@@ -41,6 +41,8 @@ T = TypeVar("T")
 def run(settings: Settings, sources: Sequence[str], console: Console) -> int:
     """One night: the pages of all sources into summaries. Gives the exit code; raises `RunLost`."""
     urls.check_sources(sources)
+    if settings.vocabulary:
+        tokens.load(settings.vocabulary)
     with lock(settings.db), Store.open(settings.db) as store, ThreadPoolExecutor(1, "store") as thread:
         return asyncio.run(Night(settings, store, thread, console).run(sources))
 
@@ -76,7 +78,7 @@ class Night:
         """The whole night, from the first line to the exit code."""
         settings = self._settings
         with self._signals():
-            await self._stored(self._store.begin_run, " ".join(sources), settings.model, settings.public())
+            await self._stored(self._store.begin_run, " ".join(sources), _model_of(settings), settings.public())
             try:
                 await self._gather(sources)
                 await self._stored(self._store.settle, settings.max_age, settings.force)
@@ -246,8 +248,13 @@ class Night:
 
     def _frontier(self) -> Frontier:
         loop = asyncio.get_running_loop()
-        hosts, tasks = self._bound(self._store.hosts_after), self._bound(self._store.tasks_after)
-        return Frontier(hosts, tasks, self._settings.delay, loop.time)
+        tasks_after = self._bound(self._store.tasks_after)
+
+        async def anew(host: str, position: int, most: int) -> list[tuple[int, Task]]:
+            return [(place, task.as_if_new()) for place, task in await tasks_after(host, position, most)]
+
+        tasks = anew if self._settings.force else tasks_after
+        return Frontier(self._bound(self._store.hosts_after), tasks, self._settings.delay, loop.time)
 
     def _fetcher(self, model_hosts: Sequence[str], frontier: Frontier) -> Fetcher:
         return Fetcher(
@@ -300,6 +307,13 @@ class Night:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+
+def _model_of(settings: Settings) -> str:
+    """What the run's model is called, before it is looked for."""
+    if not settings.embedded:
+        return settings.model
+    return embedded.model_name(settings.embedded_model) if settings.embedded_model else embedded.MODEL
 
 
 async def _nothing(*_: str) -> None:

@@ -11,8 +11,10 @@ from itertools import count
 
 from pipeline import prompts, summarize, tokens, toolloop
 from pipeline.chunk import split
+from pipeline.errors import PageFailed
 from pipeline.evidence import CARRIED, claims
 from pipeline.evidence import evidence as found
+from pipeline.extractive import extract
 from pipeline.inflight import InFlight
 from pipeline.languages import guess, sample
 from pipeline.page import Emit, Written
@@ -94,6 +96,8 @@ class Summarizer:
     emit: Emit
     now: Callable[[], datetime]
     allow_partial: bool
+    extractive: bool
+    """Whether a page for which the model has no summary gets sentences of its own text."""
     partials: InFlight[Partial]
     finals: InFlight[Written]
     _ages: Iterator[int] = field(default_factory=count)
@@ -106,7 +110,14 @@ class Summarizer:
         """The summary of a document. Raises `PageNotDone`; each answer on the way is kept as it comes."""
         if summarize.is_short(document.text, self.style):
             return Written(summarize.verbatim(document.text), self.recipe.hash, document.language, "verbatim", 0)
-        written = await self.finals.once(document.hash, partial(self._written, task, document))
+        try:
+            written = await self.finals.once(document.hash, partial(self._written, task, document))
+        except PageFailed as failed:
+            sentences = await asyncio.to_thread(extract, document.text, self.style.words) if self.extractive else ""
+            if not sentences:
+                raise
+            final = Final(sentences, (), ("extractive", failed.reason.value))
+            return Written(final, self.recipe.hash, document.language, "verbatim", 0)
         if news := self.vocabulary.news():
             await self.emit(news)
         return written

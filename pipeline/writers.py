@@ -21,7 +21,7 @@ from pipeline.inflight import InFlight
 from pipeline.llm import Model, ModelClient, first_that_answers
 from pipeline.page import Emit, Written
 from pipeline.records import Document, Recipe, Task
-from pipeline.settings import Profile, Settings
+from pipeline.settings import EXTRACTIVE, Profile, Settings
 from pipeline.slots import Slots
 from pipeline.summarizer import Memory, Summarizer, Vocabulary
 
@@ -133,6 +133,7 @@ class Writers:
             emit=books.emit,
             now=books.now,
             allow_partial=settings.allow_partial,
+            extractive=settings.fallback == EXTRACTIVE,
             partials=InFlight(),
             finals=InFlight(),
         )

@@ -108,7 +108,6 @@ def example(option: click.Option) -> object:
         "key=value": "top_k=20",
         "number": 3,
         "code": "ko",
-        "duration|date": "2026-11-01",
     }
     return known.get(option.type.name, "other")
 
