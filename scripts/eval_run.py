@@ -309,7 +309,7 @@ def table(results: Sequence[Result]) -> Table:
         found.add_column(heading, justify="right")
 
     def thirds(numbers: Sequence[int]) -> str:
-        return " + ".join(map(str, numbers))
+        return "+".join(map(str, numbers))
 
     for result in results:
         found.add_row(
@@ -343,8 +343,9 @@ async def main(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([asdict(result) for result in results], ensure_ascii=False, indent=1))
     else:
-        console = Console(highlight=False, markup=False)
-        console.print(table(results), width=max(console.width, 200))
+        # Wider than many a terminal: folded it could not be read at all.
+        console = Console(highlight=False, markup=False, width=max(Console().width, 200))
+        console.print(table(results))
 
 
 if __name__ == "__main__":
