@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from click_default_group import DefaultGroup
 
 from pipeline import console, needs, options
-from pipeline.console import Console, data, json_line, printable, shortened
+from pipeline.console import Console, data, json_line, marked, printable
 from pipeline.errors import RunLost, UsageError
 from pipeline.needs import NAME
 from pipeline.settings import Settings
@@ -140,23 +140,29 @@ def _summary(row: sqlite3.Row) -> Iterator[str]:
 @command.command("search")
 @click.argument("words", nargs=-1, required=True)
 @options.DB
+@options.MOST
 @options.JSON
 @options.TALK
 @click.pass_context
-def search_command(context: click.Context, /, words: tuple[str, ...], db: Path, as_json: bool, **_: bool) -> int:
-    """The pages whose title or summary has all the WORDS."""
+def search_command(
+    context: click.Context, /, words: tuple[str, ...], db: Path, most: int, as_json: bool, **_: bool
+) -> int:
+    """The pages with all the WORDS in title, key points, summary or text, the best first.
+
+    A word finds longer ones that begin with it too. Several words in quotes are a phrase.
+    """
     from pipeline.commands import search  # noqa: PLC0415
 
     talk = _reads(context)
-    found = False
-    for row in search.pages(db, words):
-        found = True
+    hits = search.pages(db, words, most)
+    for hit in hits:
         if as_json:
-            data(json_line(row))
+            data(json_line(asdict(hit)))
         else:
-            for line in (row["title"] or row["url"], f"  {row['url']}", f"  {shortened(row['summary'], 100)}"):
-                data(printable(line))
-    if not found:
+            for line in (printable(hit.title or hit.url), f"  {printable(hit.url)}"):
+                data(line)
+            data(f"  {marked(hit.snippet, hit.marks)}")
+    if not hits:
         talk.say(f"no page has {' '.join(words)}")
     return 0
 

@@ -174,7 +174,7 @@ def _written() -> Iterator[None]:
         raise UsageError(f"standard output cannot be written: {error.strerror}") from error
 
 
-def json_line(row: sqlite3.Row) -> str:
+def json_line(row: sqlite3.Row | Mapping[str, object]) -> str:
     """One row as one JSON object; lists that are stored as JSON are lists again."""
     values: dict[str, object] = dict(row)
     for name in _COLUMNS_OF_JSON:
@@ -241,6 +241,17 @@ def printable(text: object) -> str:
     if line.isprintable():
         return line
     return "".join(char if _harmless(char) else char.encode("unicode_escape").decode() for char in line)
+
+
+def marked(text: str, marks: Sequence[tuple[int, int]]) -> str:
+    """A text as `printable` gives it, with the marked ranges bold on a terminal, and in brackets elsewhere."""
+    bold = sys.stdout.isatty() and not Terminal().is_dumb_terminal
+    before, after = ("\x1b[1m", "\x1b[22m") if bold else ("[", "]")
+    parts, end_of_last = [], 0
+    for start, end in marks:
+        parts += [printable(text[end_of_last:start]), before, printable(text[start:end]), after]
+        end_of_last = end
+    return "".join([*parts, printable(text[end_of_last:])])
 
 
 def shortened(text: object, most: int = MOST_CHARACTERS) -> str:

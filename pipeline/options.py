@@ -286,6 +286,7 @@ STATE = option(
     multiple=True,
     help="Only pages of this state; may be repeated.",
 )
+MOST = option("--limit", "most", type=click.IntRange(1), default=20, help="Show at most this many pages.")
 SERVER = together(
     option("-m", "--model", type=Name(), default="llama3.1", help="The model, as `ollama list` names it."),
     option(

@@ -248,8 +248,26 @@ SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, f
 FROM pages WHERE final_url <> url ORDER BY id
 """
 
+LETTER = """
+SELECT letter FROM search_letters
+"""
+
 SEARCH = """
-SELECT url, title, summary, key_points FROM latest_summaries
+SELECT
+    pages.url, pages.state, pages.reason, pages.title, pages.site, pages.fetched_at,
+    summaries.summary, summaries.key_points, summaries.language, summaries.created_at AS summarized_at,
+    -search.rank AS score,
+    highlight(search, 2, char(2), char(3)) AS in_summary,
+    highlight(search, 1, char(2), char(3)) AS in_key_points,
+    highlight(search, 3, char(2), char(3)) AS in_text
+FROM search
+JOIN pages ON pages.id = search.rowid
+LEFT JOIN summaries ON summaries.id = (
+    SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
+)
+WHERE search MATCH :query
+ORDER BY search.rank
+LIMIT :limit
 """
 
 KNOWN = """
