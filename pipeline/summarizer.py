@@ -16,7 +16,7 @@ from pipeline.evidence import CARRIED, claims
 from pipeline.evidence import evidence as found
 from pipeline.extractive import extract
 from pipeline.inflight import InFlight
-from pipeline.languages import guess, sample
+from pipeline.languages import guess, not_in, sample
 from pipeline.page import Emit, Written
 from pipeline.prompts import Prompts
 from pipeline.records import (
@@ -205,6 +205,8 @@ class Summarizer:
 
 def _checked(final: Final, source: str) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:
     """What in a summary does not stand in its source, as flags; and for each claim the passage that carries it best."""
-    evidence = found(claims(final.summary, final.key_points), source)
+    # By words: in another language than its source a summary has none of them.
+    translated = not_in("source", final.summary, source)
+    evidence = () if translated else found(claims(final.summary, final.key_points), source)
     unsupported = ("unsupported",) if any(each.score < CARRIED for each in evidence) else ()
     return (*flags(final.summary, final.key_points, source), *unsupported), evidence
