@@ -48,7 +48,8 @@ BURST_TOKENS = 24
 SAMPLING: dict[str, object] = {"temperature": 0.0, "repeat_penalty": 1.1}
 """What is sent unless `--option` says otherwise. Without the penalty a small model repeats a sentence to the end of its
 room (SmolLM2 135M: on 4 of 11 pages of the demo)."""
-AGAIN: dict[str, object] = {"temperature": 0.6, "repeat_penalty": 1.2, "seed": 1}
+FIRST: dict[str, object] = {"seed": 0}
+AGAIN: dict[str, object] = {"temperature": 0.4, "seed": 1}
 """What a second try has instead: at temperature 0 another seed gives the same answer."""
 
 
@@ -246,9 +247,7 @@ class ModelClient:
             "stream": False,
             "truncate": False,
             "think": False,
-            "options": self._options(
-                num_predict=max(1, request.num_predict), **(AGAIN if request.again else {"seed": 0})
-            ),
+            "options": self._options(num_predict=max(1, request.num_predict), **(AGAIN if request.again else FIRST)),
         }
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]

@@ -116,7 +116,7 @@ class Job(Generic[T]):
     """`num_predict` of the second try: what there is room for."""
     schema: dict[str, object] | None = None
     schema_again: dict[str, object] | None = None
-    """That of the second try: with a bound on its strings the answer has an end."""
+    """That of the second try after an answer that had no end: with a bound on its strings it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,9 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
-    answer = await chat(replace(request, num_predict=job.more, schema=job.schema_again, again=True))
+        endless = failed.reason is Reason.LLM_TRUNCATED
+    schema = job.schema_again if endless else job.schema
+    answer = await chat(replace(request, num_predict=job.more, schema=schema, again=True))
     return job.read_again(_no_call(answer.text, job.tool)), answer
 
 

@@ -565,10 +565,10 @@ def test_a_profile_says_how_the_pages_of_a_site_or_with_a_tag_are_summarized(
         if "format" in body:
             text = json.dumps(body["messages"], ensure_ascii=False)
             told["a" if f"{site.url}/a" in text else "b"] = body["messages"][-1]["content"]
-    assert "at most 30 words, in Korean" in told["a"]
+    assert "at most 30 words of Korean" in told["a"]
     assert "as one paragraph" in told["a"]
     assert "at most 100 words" in told["b"]
-    assert "begins with a hyphen" in told["b"]
+    assert "begin with a hyphen" in told["b"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Model:
             return Answer("", (call,), 10, 5, 0.1)
         if request.schema and "key_points" in str(request.schema):
             return Answer(self.final, (), 20, 10, 0.2)
-        text = self.reduced if "the summaries of" in shown else self.map_says(shown)
+        text = self.reduced if "Write them together" in shown else self.map_says(shown)
         return Answer(text, (), 30, 15, 0.3)
 
     @property
