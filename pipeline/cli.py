@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +13,7 @@ import click
 from click.core import ParameterSource
 from click_default_group import DefaultGroup
 
-from pipeline import console, needs, options
+from pipeline import console, needs, options, telling
 from pipeline.console import Console, data, json_line, printable, shortened
 from pipeline.errors import RunLost, UsageError
 from pipeline.needs import NAME
@@ -101,39 +98,36 @@ def list_command(context: click.Context, /, db: Path, states: tuple[str, ...], a
 
 @command.command("show")
 @click.argument("url")
+@click.argument("numbers", nargs=-1, type=int, metavar="[A B]")
 @options.DB
+@options.option("--attempts", is_flag=True, help="Every try at the page: when, at what, and how it ended.")
+@options.option("--versions", is_flag=True, help="Every summary that was made of it.")
+@options.option("--diff", is_flag=True, help="What changed between versions A and B of the summary, or the last two.")
 @options.JSON
 @options.TALK
 @click.pass_context
-def show_command(context: click.Context, /, url: str, db: Path, as_json: bool, **_: bool) -> int:
+def show_command(context: click.Context, /, url: str, db: Path, **given: Any) -> int:
     """One page, with its newest summary."""
     from pipeline.commands import show  # noqa: PLC0415
 
     _reads(context)
-    row = show.page(db, url)
-    if as_json:
-        data(json_line(row))
+    numbers, as_json = given["numbers"], given["as_json"]
+    asked = [name for name in ("attempts", "versions", "diff") if given[name]]
+    if len(asked) > 1 or (numbers and asked != ["diff"]):
+        raise UsageError("one of --attempts, --versions and --diff; the numbers of two versions go with --diff")
+    if asked == ["diff"]:
+        console.difference(show.diff(db, url, numbers), as_json)
         return 0
-    for line in (*_standing(row), *_summary(row)):
-        data(printable(line))
+    if asked == ["attempts"]:
+        rows, tell = show.attempts(db, url), telling.attempt
+    elif asked == ["versions"]:
+        rows, tell = show.versions(db, url), telling.version
+    else:
+        rows, tell = [show.page(db, url)], telling.page
+    for row in rows:
+        for line in [json_line(row)] if as_json else map(printable, tell(row)):
+            data(line)
     return 0
-
-
-def _standing(row: sqlite3.Row) -> Iterator[str]:
-    if row["title"]:
-        yield row["title"]
-    yield row["url"]
-    if row["final_url"] not in (None, row["url"]):
-        yield f"  now at {row['final_url']}"
-    reason = ": ".join(filter(None, (row["reason"], row["detail"])))
-    yield f"{row['state']}{f' ({reason})' if reason else ''}, fetched {row['fetched_at'] or 'never'}"
-
-
-def _summary(row: sqlite3.Row) -> Iterator[str]:
-    if row["summary"]:
-        yield from ("", *row["summary"].splitlines(), "")
-        yield from (f"- {point}" for point in json.loads(row["key_points"]))
-        yield from ("", f"{row['model']}, {row['method']}, {row['coverage']:.0%} of the text, {row['summarized_at']}")
 
 
 @command.command("search")
@@ -157,6 +151,46 @@ def search_command(context: click.Context, /, words: tuple[str, ...], db: Path, 
                 data(printable(line))
     if not found:
         talk.say(f"no page has {' '.join(words)}")
+    return 0
+
+
+@command.command("failures")
+@options.DB
+@options.REASON
+@options.JSON
+@options.TALK
+@click.pass_context
+def failures_command(context: click.Context, /, db: Path, reasons: tuple[str, ...], as_json: bool, **_: bool) -> int:
+    """The pages that are not well now: why, since when, how often, and what to do."""
+    from pipeline.commands import failures  # noqa: PLC0415
+
+    talk = _reads(context)
+    last = None
+    for failure in failures.failures(db, reasons):
+        group = (failure.state, failure.reason)
+        for line in () if as_json else telling.failure(failure, first=group != last):
+            data(printable(line))
+        if as_json:
+            data(console.json_text(asdict(failure)))
+        last = group
+    if last is None:
+        talk.say("every page is well")
+    return 0
+
+
+@command.command("runs")
+@options.DB
+@options.option("--limit", type=click.IntRange(1), default=20, help="The last so many.")
+@options.JSON
+@options.TALK
+@click.pass_context
+def runs_command(context: click.Context, /, db: Path, limit: int, as_json: bool, **_: bool) -> int:
+    """The history: when each run was, how it ended, and what came of its pages. The newest first."""
+    from pipeline.commands import runs  # noqa: PLC0415
+
+    _reads(context)
+    for run in runs.runs(db, limit):
+        data(console.json_text(asdict(run)) if as_json else printable(telling.run(run)))
     return 0
 
 

@@ -38,6 +38,7 @@ NARROWEST_TITLE = 24
 WIDEST_TITLE = 40
 """In cells of a terminal, where title and URL share a line."""
 _STYLES = {"summarized": "green", "failed": "red", "deferred": "yellow"}
+_STYLES_OF_CHANGES = {"+": "green", "-": "red", "@": "cyan"}
 _COLUMNS_OF_JSON = ("key_points", "flags")
 _JOINERS = "\u200c\u200d"
 """Without them Persian, Hindi and many emoji are misspelt; a terminal does nothing with them."""
@@ -219,6 +220,19 @@ def listing(rows: Iterable[sqlite3.Row]) -> None:
             page = url
         line = f"  {_fitted(reason, reason_width)}  {page}"
         terminal.print(Text.assemble((_fitted(state, state_width), _STYLES.get(state, "")), line))
+
+
+def difference(lines: Iterable[str], as_json: bool) -> None:
+    """What changed, in the form of `diff -u`; in colour on a terminal. Raises as `data` does."""
+    if as_json:
+        data(json_text({"diff": list(lines)}))
+    elif sys.stdout.isatty():
+        terminal = Terminal(emoji=False, markup=False, highlight=False, soft_wrap=True)
+        for line in lines:
+            terminal.print(Text(printable(line), _STYLES_OF_CHANGES.get(line[:1], "")))
+    else:
+        for line in lines:
+            data(printable(line))
 
 
 def _cell(value: object) -> str:

@@ -24,7 +24,7 @@ from pipeline import settings as files
 from pipeline.errors import UsageError
 from pipeline.languages import NAMES, SOURCE, code_of
 from pipeline.prompts import STYLES
-from pipeline.records import State
+from pipeline.records import Reason, State
 from pipeline.toolloop import Policy
 
 PREFIX = "SUMMARIZE_BATCH_"
@@ -260,7 +260,7 @@ def verbosity(context: click.Context) -> int:
 
 
 DB = option("--db", type=File(), default=Path("summaries.db"), help="The database; a run makes it if it is not there.")
-JSON = option("--json", "as_json", is_flag=True, help="One JSON object a page, on standard output.")
+JSON = option("--json", "as_json", is_flag=True, help="JSON on standard output, one object a line.")
 TALK = together(
     option("-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."),
     option("-v", "--verbose", is_flag=True, help="Say more: a line a page, and of a bug the whole trace."),
@@ -271,6 +271,14 @@ STATE = option(
     type=click.Choice([state.value for state in State]),
     multiple=True,
     help="Only pages of this state; may be repeated.",
+)
+REASON = option(
+    "--reason",
+    "reasons",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    multiple=True,
+    help="Only pages with this reason (docs/reasons.md); may be repeated.",
 )
 SERVER = together(
     option("-m", "--model", type=Name(), default="llama3.1", help="The model, as `ollama list` names it."),

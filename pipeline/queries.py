@@ -6,6 +6,10 @@ BEGIN_RUN = """
 INSERT INTO runs (started_at, state, source, model, settings) VALUES (?, 'running', ?, ?, ?)
 """
 
+END_RUN = """
+UPDATE runs SET state = ?, exit_code = ?, ended_at = ?, counts = ? WHERE id = ?
+"""
+
 END_ITEMS = """
 UPDATE items SET reason = coalesce(reason, ?) WHERE run_id = ? AND ended_at IS NULL
 """
@@ -238,12 +242,12 @@ ORDER BY pages.id
 """
 
 FIND_PAGE = """
-SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
+SELECT id, url, state, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
 FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
 """
 
 REDIRECTED = """
-SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, final_url
+SELECT id, url, state, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, final_url
 FROM pages WHERE final_url <> url ORDER BY id
 """
 
@@ -270,4 +274,56 @@ ALL_RATIOS = """
 SELECT coalesce((SELECT recipes.model FROM recipes WHERE recipes.digest = ratios.model), ratios.model) AS model,
     kind, prompts, highest
 FROM ratios ORDER BY model, kind
+"""
+
+RUNS = """
+SELECT id, started_at, ended_at, state, exit_code, source, model, counts FROM runs ORDER BY id DESC LIMIT ?
+"""
+
+UNWELL = """
+WITH unwell AS (
+    SELECT
+        pages.url,
+        CASE WHEN pages.state IN ('failed', 'deferred') THEN pages.state ELSE 'waiting' END AS state,
+        coalesce(
+            pages.reason, (SELECT reason FROM items WHERE page_id = pages.id ORDER BY run_id DESC LIMIT 1), ''
+        ) AS reason,
+        pages.detail,
+        coalesce(
+            (
+                SELECT started_at FROM attempts
+                WHERE page_id = pages.id AND id > coalesce(
+                    (
+                        SELECT max(id) FROM attempts
+                        WHERE page_id = pages.id AND code IN ('ok', 'not_modified', 'same_text')
+                    ),
+                    0
+                )
+                ORDER BY id LIMIT 1
+            ),
+            pages.fetched_at,
+            pages.added_at
+        ) AS since,
+        pages.failures,
+        pages.not_before
+    FROM pages
+    WHERE pages.state IN ('failed', 'deferred', 'queued', 'fetched')
+)
+SELECT * FROM unwell
+WHERE :reasons = '[]' OR reason IN (SELECT value FROM json_each(:reasons))
+ORDER BY state, reason, url
+"""
+"""`since` is the first attempt that was not well after the last one that was."""
+
+ATTEMPTS = """
+SELECT started_at, ended_at, run_id, stage, code, detail FROM attempts WHERE page_id = ? ORDER BY id
+"""
+
+VERSIONS = """
+SELECT
+    row_number() OVER (ORDER BY summaries.id) AS version,
+    summaries.created_at, recipes.model, summaries.recipe, summaries.text_hash, summaries.method,
+    summaries.coverage, summaries.language, summaries.flags, summaries.summary, summaries.key_points
+FROM summaries JOIN recipes ON recipes.hash = summaries.recipe
+WHERE summaries.page_id = ? ORDER BY summaries.id
 """

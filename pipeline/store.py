@@ -240,10 +240,8 @@ class Store:
         """Ends the run; `waiting` is the reason of the items that it did not come to."""
         with self.transaction("end_run") as db:
             db.execute(queries.END_ITEMS, [waiting, self.run_id])
-            db.execute(
-                "UPDATE runs SET state = ?, exit_code = ?, ended_at = ? WHERE id = ?",
-                [state, exit_code, iso(now()), self.run_id],
-            )
+            counts = dict(tuple(row) for row in db.execute(queries.COUNT_ITEMS, [self.run_id]))
+            db.execute(queries.END_RUN, [state, exit_code, iso(now()), json.dumps(counts), self.run_id])
 
     def secret(self) -> bytes:
         """The key of the boundaries around page texts; made with the database, never told."""
