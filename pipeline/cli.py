@@ -44,7 +44,7 @@ def command(context: click.Context) -> None:
 @options.TALK
 @click.pass_context
 def run_command(context: click.Context, /, sources: tuple[str, ...], **given: Any) -> int:
-    """Fetch the pages of each SOURCE (a list, '-' or a URL) and summarize them. `run` may be left out."""
+    """Fetch the pages of each SOURCE (a list, '-', a URL, or list:URL) and summarize them. `run` may be left out."""
     if absent := needs.missing(needs.required()):
         raise UsageError(needs.advice(absent))
     # Imported here: the other commands start without the web and the model.
@@ -67,7 +67,8 @@ def _plan(settings: Settings, sources: tuple[str, ...], talk: Console) -> int:
     from pipeline import run  # noqa: PLC0415
     from pipeline.commands import plan  # noqa: PLC0415
 
-    counts = plan.plan(settings.db, partial(run.lines, sources), settings.max_age, settings.force)
+    found = partial(run.lines, sources, since=settings.since, note=talk.say)
+    counts = plan.plan(settings.db, found, settings.max_age, settings.force)
     if talk.as_json:
         data(console.json_text(counts))
     for kind, count in () if talk.as_json else counts.items():

@@ -43,9 +43,10 @@ TRIES = 2
 
 _MARKUP = re.compile(r"<(?:[a-z!/?])", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_HEADING = re.compile(r"^#{1,2}[ \t]+(.{1,500}?)[ \t#]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,2}[ \t]+(.{1,500})", re.MULTILINE)
 _LINE_END = re.compile("\r\n?|[\u000b\u000c\u0085\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
 Read = Callable[[Page], Document | Refusal]
 
 
@@ -192,11 +193,11 @@ def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
         return Refusal(Reason.NO_TEXT, f"{len(cleaned.split())} words")
     heading = _HEADING.search(cleaned) if is_markdown else None
     hidden = len(text) - len(shown) + invisible(shown)
-    return Document(cleaned, _line(heading[1] if heading else ""), hidden_characters=hidden)
+    return Document(cleaned, _line(heading[1].rstrip("# \t") if heading else ""), hidden_characters=hidden)
 
 
 def _from_markup(markup: str, page: Page) -> Document | Refusal:
-    seen = see(markup, page.content_type == "application/xhtml+xml" or markup.lstrip().startswith("<?xml"))
+    seen = see(markup)
     if seen is None:
         return Refusal(Reason.NO_TEXT, "an empty page")
     fields = _main_part(seen, page)

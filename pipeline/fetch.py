@@ -33,6 +33,10 @@ FOR_PAGES = {
     "Accept": "text/html,application/xhtml+xml,text/markdown;q=0.9,text/plain;q=0.9,application/pdf;q=0.8,*/*;q=0.1",
     "Accept-Encoding": "gzip, deflate",
 }
+FOR_LISTS = {
+    "Accept": "application/atom+xml,application/rss+xml,application/xml,text/xml,text/x-opml,*/*;q=0.5",
+    "Accept-Encoding": "gzip, deflate",
+}
 FOR_ROBOTS = {"Accept": "text/plain,*/*", "Accept-Encoding": "identity"}
 """Not packed: so a file above the limit can be cut there, and what was read of it obeyed."""
 MOST_CONNECTIONS = 100
@@ -69,6 +73,8 @@ class Limits:
 
     body_bytes: int = 10_000_000
     """On the wire, and unpacked."""
+    list_bytes: int = 52_428_800
+    """Of a list of URLs: what the sitemap protocol allows."""
     robots_bytes: int = MAX_BYTES
     header_bytes: int = 8_190
     """Of one header."""
@@ -97,6 +103,11 @@ class _Errand:
     headers: Mapping[str, str]
     validators: Mapping[str, str]
     for_robots: bool = False
+    for_list: bool = False
+
+    @property
+    def for_page(self) -> bool:
+        return not (self.for_robots or self.for_list)
 
 
 class _HungUp(Exception):
@@ -167,6 +178,13 @@ class Fetcher:
         validators = {"If-None-Match": task.etag, "If-Modified-Since": task.last_modified}
         sendable = {name: value for name, value in validators.items() if answers.validator(value)}
         return await self._follow(_Errand(task.url, FOR_PAGES, sendable))
+
+    async def fetch_list(self, url: str) -> Page | Refusal:
+        """A list of URLs (a feed, a sitemap), of whatever type and as it is packed; else as `fetch`."""
+        answer = await self._follow(_Errand(url, FOR_LISTS, {}, for_list=True))
+        if isinstance(answer, NotModified):
+            return Refusal(Reason.PROTOCOL_ERROR, "not modified, without being asked")
+        return answer
 
     def crawl_delay(self, url: str) -> float | None:
         """Seconds between two requests that the site has asked for, at most 30; `None` if it has not."""
@@ -241,10 +259,10 @@ class Fetcher:
     async def _page(self, response: aiohttp.ClientResponse, errand: _Errand, chain: Sequence[str]) -> Page:
         header = response.headers.get("Content-Type", "")
         media = answers.media_type(header)
-        if media and media not in answers.TEXT_TYPES and not errand.for_robots:
+        if media and media not in answers.TEXT_TYPES and errand.for_page:
             raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
         body = await self._body(response, errand)
-        if not errand.for_robots and (found := answers.is_no_text(media, body)):
+        if errand.for_page and (found := answers.is_no_text(media, body)):
             raise PageFailed(Reason.UNSUPPORTED_TYPE, found)
         charset = answers.charset_of(header)
         etag, modified = (answers.validator(response.headers.get(name, "")) for name in ("ETag", "Last-Modified"))
@@ -252,7 +270,7 @@ class Fetcher:
         return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way)
 
     async def _body(self, response: aiohttp.ClientResponse, errand: _Errand) -> bytes:
-        most = self._limits.robots_bytes if errand.for_robots else self._limits.body_bytes
+        most = self._most_bytes(errand)
         coding = answers.coding_of(response.headers.getall("Content-Encoding", ()))
         may_be_cut = errand.for_robots and not coding
         if (response.content_length or 0) > most and not may_be_cut:
@@ -264,6 +282,11 @@ class Fetcher:
                 break
             body.feed(data)
         return body.whole()
+
+    def _most_bytes(self, errand: _Errand) -> int:
+        if errand.for_robots:
+            return self._limits.robots_bytes
+        return self._limits.list_bytes if errand.for_list else self._limits.body_bytes
 
     async def _piece(self, response: aiohttp.ClientResponse) -> bytes:
         """The next bytes of a body. A reader is not told of chunks that break the protocol (aiohttp 3.14.5)."""

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -55,6 +55,20 @@ class Duration(click.ParamType[timedelta]):
         if found < files.duration(self._least):
             self.fail(f"{value!r} is shorter than {self._least}", param, ctx)
         return found
+
+
+class Since(click.ParamType[datetime]):
+    """`2d` ago, or `2026-11-01`."""
+
+    name = "duration|date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return files.moment(str(value), datetime.now(UTC))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Seconds(click.FloatRange):
@@ -328,6 +342,7 @@ NETWORK = together(
     option("--max-age", type=Duration(), default="12h", help="Do not ask again for a page fetched more recently."),
 )
 RUN = together(
+    option("--since", type=Since(), help="Of feeds and sitemaps, leave out what is dated before: 2d, or 2026-11-01."),
     option("--force", is_flag=True, help="Fetch and summarize again what is fresh or unchanged."),
     option("--limit", type=click.IntRange(0), help="Take at most this many pages."),
     option("--grace", type=Duration(), default="30s", help="For what is under way when a signal stops the run."),

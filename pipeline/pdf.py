@@ -74,19 +74,22 @@ def _paragraphs(page: str) -> Iterator[str]:
     """The lines of a page joined as they were before they were set."""
     lines = [" ".join(line.split()) for line in page.splitlines()]
     longest = max(map(len, lines), default=0)
-    paragraph = ""
+    paragraph: list[str] = []
     for line in lines:
-        paragraph = _joined(paragraph, line)
-        if paragraph and (not line or (_SENTENCE_END.search(line) and len(line) < NARROWER * longest)):
-            yield paragraph
-            paragraph = ""
+        if line:
+            _append(paragraph, line)
+        if paragraph and (not line or (_SENTENCE_END.search(line[-9:]) and len(line) < NARROWER * longest)):
+            yield "".join(paragraph)
+            paragraph = []
     if paragraph:
-        yield paragraph
+        yield "".join(paragraph)
 
 
-def _joined(text: str, line: str) -> str:
-    if not text or not line:
-        return text + line
-    if _HYPHENATED.search(text) and line[0].islower():
-        return _HYPHENATED.sub("", text) + line
-    return text + line if _NO_SPACES.match(text[-1]) and _NO_SPACES.match(line[0]) else f"{text} {line}"
+def _append(paragraph: list[str], line: str) -> None:
+    if paragraph:
+        last = paragraph[-1]
+        if _HYPHENATED.search(last[-2:]) and line[0].islower():
+            paragraph[-1] = last[:-1]
+        elif not (_NO_SPACES.match(last[-1]) and _NO_SPACES.match(line[0])):
+            paragraph.append(" ")
+    paragraph.append(line)

@@ -16,7 +16,8 @@ UPDATE items SET reason = coalesce(reason, ?) WHERE run_id = ? AND ended_at IS N
 
 ADD_PAGE = """
 INSERT INTO pages (url, key, host, state, reason, detail, added_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key) DO NOTHING
+ON CONFLICT (key) DO UPDATE SET state = excluded.state, reason = excluded.reason, detail = excluded.detail
+WHERE excluded.reason IS NOT NULL
 """
 
 ADD_SOURCE = """
@@ -31,7 +32,7 @@ ON CONFLICT (run_id, page_id) DO NOTHING
 
 ADD_BAD_ITEM = """
 INSERT INTO items (run_id, page_id, host, outcome, reason, started_at, ended_at)
-VALUES (?, ?, '', 'failed', ?, ?, ?)
+VALUES (?, ?, '', ?, ?, ?, ?)
 ON CONFLICT (run_id, page_id) DO NOTHING
 """
 
@@ -162,7 +163,7 @@ SELECT outcome, count(*) FROM items WHERE run_id = ? GROUP BY outcome
 FAULTS = """
 SELECT items.outcome, items.reason, pages.url, pages.detail
 FROM items JOIN pages ON pages.id = items.page_id
-WHERE items.run_id = ? AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND items.reason IS NOT NULL
+WHERE items.run_id = ? AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND items.reason <> 'list'
 ORDER BY items.id
 """
 

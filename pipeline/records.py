@@ -104,6 +104,9 @@ class Reason(str, Enum):
         "blocked_address",
         _fail("the address is not public", "`--allow-private-network` opens your own network"),
     )
+    # The list.
+    LIST = "list", _skip("it is a list of URLs, which are pages of their own", "nothing to do")
+    BAD_LIST = "bad_list", _fail("the list, or the rest of it, cannot be read", "look at the list in a browser")
     # The way to the page.
     ROBOTS = "robots", _skip("the site's robots.txt forbids the page", "respect it; `--ignore-robots` on your own site")
     ROBOTS_UNREACHABLE = "robots_unreachable", _defer("the site's robots.txt could not be had", _LATER)
@@ -176,10 +179,12 @@ class Line:
     host: str
     """Whom politeness is owed: `host` or `host:port`, in lower case; empty for a bad line."""
     origin: str
-    """The list that it came from."""
+    """The list that it came from, and where in it: a folder of bookmarks, a heading, the title of a feed."""
     tags: tuple[str, ...] = ()
     reason: Reason | None = None
     detail: str = ""
+    source: str = ""
+    """The list alone, as it was given on the command line; empty if `origin` is just that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -23,7 +24,7 @@ from pipeline.frontier import Frontier
 from pipeline.inflight import InFlight
 from pipeline.llm import Model, ModelClient, first_that_answers
 from pipeline.page import Steps, process
-from pipeline.records import Added, Event, Line, Reason, Task
+from pipeline.records import Added, Event, Line, Page, Reason, Refusal, Task
 from pipeline.settings import Settings
 from pipeline.slots import Slots
 from pipeline.store import Store, lock, now
@@ -50,11 +51,19 @@ def run(settings: Settings, sources: Sequence[str], console: Console) -> int:
         return asyncio.run(Night(settings, store, thread, console).run(sources))
 
 
-def lines(sources: Sequence[str], secret: bytes) -> Iterator[Line]:
-    """The lines of all sources. Raises `UsageError`."""
+def lines(
+    sources: Sequence[str],
+    secret: bytes,
+    *,
+    since: datetime | None,
+    note: Callable[[str], None],
+    fetch: urls.Fetch | None = None,
+) -> Iterator[Line]:
+    """The lines of all sources; without `fetch`, none of lists on the web. Raises `UsageError`."""
     # An address or a port is judged when it is asked for: the settings that open it may change from night to night.
     policy = addresses.AddressPolicy(allow_private=True)
-    return urls.read(sources, partial(addresses.check_url, policy=policy), secret)
+    check = partial(addresses.check_url, policy=policy)
+    return urls.read(sources, check, secret, since=since, fetch=fetch, note=note)
 
 
 class Night:
@@ -67,7 +76,7 @@ class Night:
         self._console = console
         self._signal: int | None = None
         self._limited = False
-        self._stop: Callable[[], None] = lambda: None
+        self._stop: Callable[[], object] = lambda: None
 
     async def run(self, sources: Sequence[str]) -> int:
         """The whole night, from the first line to the exit code."""
@@ -75,7 +84,7 @@ class Night:
         with self._signals():
             await self._stored(self._store.begin_run, " ".join(sources), settings.model, settings.public())
             try:
-                await self._stored(self._add, sources)
+                await self._gather(sources)
                 await self._stored(self._store.settle, settings.max_age, settings.force)
                 if self._console.tells_pages:
                     await self._tell_settled()
@@ -92,8 +101,30 @@ class Night:
 
     # Phases
 
-    def _add(self, sources: Sequence[str]) -> None:
-        found = lines(sources, self._store.secret())
+    async def _gather(self, sources: Sequence[str]) -> None:
+        """Stores the lines of all sources. Lists on the web are fetched as pages are, by the same rules."""
+        loop = asyncio.get_running_loop()
+        async with self._fetcher(self._settings.hosts, self._frontier()) as fetcher:
+
+            def fetch(url: str) -> Page | Refusal | None:
+                # The store's thread waits for it; the loop does not. Nothing is asked for any more after a signal.
+                asking = asyncio.run_coroutine_threadsafe(fetcher.fetch_list(url), loop)
+                self._stop = asking.cancel
+                if self._signal:
+                    asking.cancel()
+                try:
+                    return asking.result()
+                except CancelledError:
+                    return None
+
+            try:
+                await self._stored(self._add, sources, fetch)
+            finally:
+                self._stop = lambda: None
+
+    def _add(self, sources: Sequence[str], fetch: urls.Fetch) -> None:
+        since, note = self._settings.since, self._console.say
+        found = lines(sources, self._store.secret(), since=since, note=note, fetch=fetch)
         while not self._signal and (batch := tuple(islice(found, LINES_A_TRANSACTION))):
             self._store.apply(Added(batch))
 
@@ -119,14 +150,7 @@ class Night:
             summarizer = await self._summarizer(client)
             extractor = await stack.enter_async_context(Extractor(EXTRACTORS))
             frontier = self._frontier()
-            fetcher = await stack.enter_async_context(
-                Fetcher(
-                    self._policy(hosts),
-                    user_agent=self._user_agent(),
-                    turn=frontier.turn,
-                    respect_robots=not settings.ignore_robots,
-                )
-            )
+            fetcher = await stack.enter_async_context(self._fetcher(hosts, frontier))
             while True:
                 steps = Steps(fetcher.fetch, extractor.extract, summarizer.write, self._emit, now)
                 await self._until_done(frontier, steps)
@@ -281,6 +305,14 @@ class Night:
         loop = asyncio.get_running_loop()
         hosts, tasks = self._bound(self._store.hosts_after), self._bound(self._store.tasks_after)
         return Frontier(hosts, tasks, self._settings.delay, loop.time)
+
+    def _fetcher(self, model_hosts: Sequence[str], frontier: Frontier) -> Fetcher:
+        return Fetcher(
+            self._policy(model_hosts),
+            user_agent=self._user_agent(),
+            turn=frontier.turn,
+            respect_robots=not self._settings.ignore_robots,
+        )
 
     def _policy(self, model_hosts: Sequence[str]) -> addresses.AddressPolicy:
         settings = self._settings

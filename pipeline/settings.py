@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ class Settings:
     ignore_robots: bool
     contact: str
     max_age: timedelta
+    since: datetime | None
+    """What feeds and sitemaps date before it is left out."""
     force: bool
     limit: int | None
     grace: timedelta
@@ -83,6 +85,21 @@ def duration(text: str) -> timedelta:
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"{text!r} is longer than a hundred years")
     return timedelta(seconds=seconds)
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """A time that is so long ago (`2d`), or that begins with a date (`2026-11-01`, `2026-11-01T06:00`).
+
+    What names no zone is meant as the clock of this machine has it. Raises `ValueError` for anything else.
+    """
+    try:
+        return now - duration(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone(now.tzinfo)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is neither a duration nor a date: write 12h, 2d or 2026-11-01") from None
 
 
 def model_option(text: str) -> tuple[str, object]:

@@ -269,13 +269,14 @@ class Store:
     def _(self, event: Added, db: sqlite3.Connection) -> None:
         time = iso(now())
         for line in event.lines:
-            state = State.FAILED if line.reason else State.QUEUED
+            outcome = line.reason.meaning.outcome if line.reason else Outcome.WAITING
+            state = STATE_AFTER.get(outcome, State.QUEUED)
             reason = line.reason.value if line.reason else None
             db.execute(queries.ADD_PAGE, [line.url, line.key, line.host, state.value, reason, line.detail, time])
             page_id = db.execute("SELECT id FROM pages WHERE key = ?", [line.key]).fetchone()[0]
-            db.execute(queries.ADD_SOURCE, [page_id, line.origin, line.origin, json.dumps(line.tags)])
+            db.execute(queries.ADD_SOURCE, [page_id, line.source or line.origin, line.origin, json.dumps(line.tags)])
             if line.reason:
-                db.execute(queries.ADD_BAD_ITEM, [self.run_id, page_id, reason, time, time])
+                db.execute(queries.ADD_BAD_ITEM, [self.run_id, page_id, outcome.value, reason, time, time])
             else:
                 db.execute(queries.ADD_ITEM, [self.run_id, page_id, line.host])
 

@@ -12,6 +12,7 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from lxml.etree import ParserError, XPath, strip_attributes, strip_elements, strip_tags
 from lxml.html import HtmlElement, HTMLParser, document_fromstring
@@ -26,6 +27,7 @@ MOST_ATTRIBUTES = 40
 MOST_INLINE = 1_000
 """Inline elements in one paragraph that are kept: 12,000 of them took trafilatura 2 seconds, 30,000 took 25."""
 MOST_SEEN = 5_000
+"""Characters in which it is looked for why there is no text."""
 REPEATED = "\u3164"
 """Set after a paragraph that is like the one before it, so that both are kept. Invisible: `clean` takes it out."""
 SHOWN_LATER_CHARACTERS = 1_000
@@ -40,6 +42,11 @@ INVISIBLE = re.compile(
 )
 """Characters that are not seen, or control what is: they are no text."""
 
+
+def _names_in(words: str) -> tuple[str, ...]:
+    return tuple(words.split(" "))
+
+
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r") | {127})
 _CONTROL_REFERENCE = re.compile(
     r"&#(?:x0*(?:[0-8bcef]|1[0-9a-f]|7f|fff[ef])(?![0-9a-f])|0*(?:[0-8]|1[124-9]|2\d|3[01]|127|6553[45])(?!\d));?",
@@ -47,58 +54,23 @@ _CONTROL_REFERENCE = re.compile(
 )
 _DOCTYPE = re.compile(r"\s*<!doctype\b[^>\[]*(?:\[[^\]]*\])?[^>]*>", re.IGNORECASE)
 _SELF_CLOSED_ROOT = re.compile(r"<(html|body)\b([^<>]*)/>", re.IGNORECASE)
-_SELF_CLOSED = re.compile(r"<([a-z][\w:.-]*)((?:\s[^<>]*)?)/>", re.IGNORECASE)
 _LONG_TAG = re.compile(r"<[a-z][\w:.-]*(?=[\s/][^<>]{8000})", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""[\s/]*([^\s"'<>/=]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]*))?""")
 _TAG = re.compile(r"<(/?)([a-z][a-z0-9]*)[^<>]*>", re.IGNORECASE)
-_VOID = frozenset(
-    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")
-)
-_INLINE = (
-    "a",
-    "abbr",
-    "b",
-    "bdi",
-    "bdo",
-    "big",
-    "cite",
-    "code",
-    "del",
-    "dfn",
-    "em",
-    "font",
-    "i",
-    "ins",
-    "kbd",
-    "mark",
-    "q",
-    "s",
-    "small",
-    "span",
-    "strong",
-    "sub",
-    "sup",
-    "u",
-    "var",
-)
+_VOID = frozenset(_names_in("area base br col embed hr img input link meta param source track wbr"))
+_INLINE = _names_in("a abbr b bdi bdo big cite code del dfn em font i ins kbd mark q s small span strong sub sup u var")
 _KEPT_ATTRIBUTES = ("id", "class", "style", "role", "hidden", "href", "itemprop", "rel", "name", "property", "content")
 _ARTICLE_IN_DATA = re.compile(
     r'"(articleBody|reviewBody|recipeInstructions|acceptedAnswer|description|step|text)"(?=\s*:)'
 )
 _FOR_SCREEN_READERS = frozenset(
-    {
-        ".sr-only",
-        ".visually-hidden",
-        ".visuallyhidden",
-        ".screen-reader-text",
-        ".screen-reader-only",
-        ".element-invisible",
-    }
+    _names_in(".sr-only .visually-hidden .visuallyhidden .screen-reader-text .screen-reader-only .element-invisible")
 )
 _BANNER = re.compile(
-    r"cookies?[-_]?(?:banner|bar|box|consent|dialog|info|law|message|modal|notice|overlay|popup|prompt|wall)"
-    r"|(?:ccpa|consent|gdpr|privacy)[-_]?(?:banner|bar|box|dialog|manager|message|modal|notice|overlay|popup|prompt)"
-    r"|onetrust|cookiebot|didomi|usercentrics|borlabs|cmplz|cookieyes|qc-cmp|sp_message",
+    # At the beginning of a name: `has-cookie-bar` is what a whole page is called.
+    r"(?<![\w-])(?:cookies?[-_]?(?:banner|bar|consent|dialog|law|message|modal|notice|overlay|popup|prompt|wall)"
+    r"|(?:ccpa|consent|gdpr)[-_]?(?:banner|bar|dialog|manager|message|modal|notice|overlay|popup|prompt)"
+    r"|onetrust|cookiebot|didomi|usercentrics|borlabs|cmplz|cookieyes|qc-cmp|sp_message)",
     re.IGNORECASE,
 )
 MOST_OF_A_BANNER = 3_000
@@ -152,12 +124,12 @@ class Seen:
     """What it says to search engines (JSON-LD)."""
 
 
-def see(markup: str, is_xml: bool = False) -> Seen | None:
+def see(markup: str) -> Seen | None:
     """What is seen of a page; `None` if there is nothing in it at all."""
-    tree = _parsed(_bearable(markup, is_xml))
+    tree = _parsed(_bearable(markup))
     if tree is None:
         return None
-    without_scripts = " ".join(_WORDS(notice)[:5_000] for notice in tree.iter("noscript"))
+    without_scripts = " ".join(map(_WORDS, islice(tree.iter("noscript"), 20)))[:MOST_SEEN]
     scripts = sum(1 for _ in tree.iter("script"))
     data = "\n".join(script.text or "" for script in _DATA(tree))
     names = styles.hidden_names("\n".join(sheet.text or "" for sheet in _SHEETS(tree)))
@@ -200,14 +172,12 @@ def signs(seen: Seen, text: str) -> Signs:
     )
 
 
-def _bearable(markup: str, is_xml: bool) -> str:
+def _bearable(markup: str) -> str:
     if "&#" in markup:
         markup = _CONTROL_REFERENCE.sub("", markup)
-    markup = _short_tags(_DOCTYPE.sub("", markup, count=1))
-    if is_xml:
-        return _SELF_CLOSED.sub(
-            lambda tag: tag[0] if tag[1].lower() in _VOID else f"<{tag[1]}{tag[2]}></{tag[1]}>", markup
-        )
+    if doctype := _DOCTYPE.match(markup):
+        markup = markup[doctype.end() :]
+    markup = _short_tags(markup)
     return _SELF_CLOSED_ROOT.sub(r"<\1\2>", markup[:4_096]) + markup[4_096:]
 
 
@@ -232,7 +202,7 @@ def _parsed(markup: str) -> HtmlElement | None:
     for form in (_as_it_is, _shallow, _flat):
         # `huge_tree`: or the parser gives up at the 256th level, and at 10 MB in one node.
         parser = HTMLParser(encoding="utf-8", huge_tree=True, collect_ids=False, remove_comments=True, remove_pis=True)
-        # A byte of each non-character that no tree can hold, and of no other, is turned into another.
+        # trafilatura gives a page up for one character that XML cannot hold: controls, U+FFFE and U+FFFF.
         data = form(markup).encode("utf-8", "replace").translate(None, _CONTROLS)
         data = data.replace(b"\xef\xbf\xbe", b"").replace(b"\xef\xbf\xbf", b"")
         try:

@@ -315,7 +315,10 @@ def test_workers_that_die_while_they_are_idle_are_replaced() -> None:
             first = document(await extractor.extract(page("pid")))
             for child in multiprocessing.active_children():
                 child.kill()
-                child.join()
+            # Until pebble has seen it and given its pool up.
+            manager = extractor._pool._pool_manager_loop
+            assert manager
+            await asyncio.to_thread(manager.join, 30.0)
             return first, document(await extractor.extract(page("pid")))
 
     first, second = asyncio.run(scenario())

@@ -81,20 +81,25 @@ def test_pages_of_pictures_have_no_text() -> None:
     assert read(make([[], []])) == Refusal(Reason.NO_TEXT, "2 pages without a letter")
 
 
-def test_one_with_a_password_says_so() -> None:
+def encrypted(password: str) -> bytes:
     body = io.BytesIO()
     writer = pypdf.PdfWriter(io.BytesIO(make([LINES])))
-    writer.encrypt("secret", algorithm="RC4-128")
+    writer.encrypt(password, "secret of the owner", algorithm="RC4-128")
     writer.write(body)
-    assert read(body.getvalue()) == Refusal(Reason.ENCRYPTED, "a PDF with a password")
+    return body.getvalue()
+
+
+def test_one_with_a_password_says_so() -> None:
+    assert read(encrypted("secret")) == Refusal(Reason.ENCRYPTED, "a PDF with a password")
+
+
+def test_one_that_is_encrypted_in_a_way_that_cannot_be_read_says_so() -> None:
+    aes = b"/CF << /StdCF << /CFM /AESV2 /Length 16 >> >>\n/StmF /StdCF\n/StrF /StdCF\n/V 4"
+    assert read(encrypted("").replace(b"/V 2", aes)) == Refusal(Reason.ENCRYPTED, "a PDF that is encrypted with AES")
 
 
 def test_one_that_everybody_may_read_is_read() -> None:
-    body = io.BytesIO()
-    writer = pypdf.PdfWriter(io.BytesIO(make([LINES])))
-    writer.encrypt("", "secret of the owner", algorithm="RC4-128")
-    writer.write(body)
-    assert pdf(body.getvalue()).text == TEXT
+    assert pdf(encrypted("")).text == TEXT
 
 
 @pytest.mark.parametrize(

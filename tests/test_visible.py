@@ -133,6 +133,7 @@ def test_a_control_character_does_not_lose_the_page(character: str) -> None:
     assert LAST in document(html(f"{ARTICLE}<p>A{character}B</p><p>{LAST}</p>")).text
 
 
+# Not timed: the test ends, or the limit of the whole run does. Each of these took minutes, or more.
 FLOODS = {
     "attributes": "<p " + " ".join(f"a{number}=x" for number in range(100_000)) + ">Boats.</p>",
     "spans": "<p>" + "<span>boats</span> " * 20_000 + "</p>",
@@ -146,12 +147,14 @@ FLOODS = {
     "brackets": "<" * 200_000,
     "open tags": "<a " * 100_000,
     "half references": "&#" * 100_000,
+    "spaces": " " * 2_000_000,
+    "line ends": "\r\n" * 500_000,
+    "one word": "a" * 2_000_000,
 }
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_is_read_with_no_more_than_twice_the_steps_for_twice_the_size(name: str) -> None:
-    """Not timed: the test ends, or the limit of the whole run does. Each of these took minutes, or more."""
+def test_a_flood_is_read(name: str) -> None:
     assert see(html(ARTICLE + FLOODS[name] + f"<p>{LAST}</p>"))
     if name not in ("attributes", "brackets", "open tags", "unclosed links"):
         assert SENTENCE in document(html(ARTICLE + FLOODS[name] + f"<p>{LAST}</p>")).text
@@ -182,7 +185,6 @@ def test_the_language_is_what_the_page_says() -> None:
 @given(st.text(alphabet="<>/abpdiv =\"'!-&#;x0{}", max_size=300))
 def test_no_markup_raises(markup: str) -> None:
     see(markup)
-    see(markup, is_xml=True)
 
 
 # Styles
