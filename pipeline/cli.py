@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +14,11 @@ import click
 from click.core import ParameterSource
 from click_default_group import DefaultGroup
 
-from pipeline import console, needs, options, telling
+from pipeline import console, formats, needs, options, telling
 from pipeline.console import Console, data, json_line, printable, shortened
 from pipeline.errors import RunLost, UsageError
 from pipeline.needs import NAME
+from pipeline.output import written_whole
 from pipeline.settings import Settings
 
 
@@ -152,6 +154,60 @@ def search_command(context: click.Context, /, words: tuple[str, ...], db: Path, 
                 data(printable(line))
     if not found:
         talk.say(f"no page has {' '.join(words)}")
+    return 0
+
+
+@command.command("export")
+@options.DB
+@options.option(
+    "--format", "form", type=click.Choice(list(formats.FORMATS)), default="json", help="One array, a line a page, ..."
+)
+@options.option("--output", type=options.File(), help="Write to this file, when all is there; else to standard output.")
+@options.STATE
+@options.TALK
+@click.pass_context
+def export_command(
+    context: click.Context, /, db: Path, form: str, output: Path | None, states: tuple[str, ...], **_: bool
+) -> int:
+    """Every page with its newest summary, for other programs."""
+    from pipeline.commands import export  # noqa: PLC0415
+
+    _reads(context)
+    lines = formats.FORMATS[form](export.pages(db, states))
+    if output is None:
+        for line in lines:
+            data(line)
+        return 0
+    with written_whole(output) as file:
+        for line in lines:
+            file.write(line + "\n")
+    return 0
+
+
+@command.command("digest")
+@options.DB
+@options.option("--since", type=options.Since(), default="24h", help="Since when: 24h, 7d, or a date.")
+@options.option(
+    "--format", "form", type=click.Choice(["markdown", "plain"]), default="markdown", help="How it is laid out."
+)
+@options.option("--limit", type=click.IntRange(1), default=400, help="At most so many lines.")
+@options.TALK
+@click.pass_context
+def digest_command(context: click.Context, /, db: Path, since: datetime, form: str, limit: int, **_: bool) -> int:
+    """What is new: the pages that were summarized since a time, and what has failed since."""
+    from pipeline.commands import digest  # noqa: PLC0415
+
+    talk = _reads(context)
+    if form == "markdown":
+        told, told_failure = formats.markdown_of, formats.failure_in_markdown
+    else:
+        told, told_failure = formats.plain_of, formats.failure_in_plain_text
+    empty = True
+    for line in digest.digest(digest.news(db, since), digest.failed(db, since), told, told_failure, limit):
+        data(line)
+        empty = False
+    if empty:
+        talk.say(f"nothing is new since {since.astimezone():%Y-%m-%d %H:%M}")
     return 0
 
 

@@ -306,7 +306,8 @@ WITH unwell AS (
             pages.added_at
         ) AS since,
         pages.failures,
-        pages.not_before
+        pages.not_before,
+        (SELECT started_at FROM attempts WHERE page_id = pages.id ORDER BY id DESC LIMIT 1) AS tried_at
     FROM pages
     WHERE pages.state IN ('failed', 'deferred', 'queued', 'fetched')
 )
@@ -327,4 +328,29 @@ SELECT
     summaries.coverage, summaries.language, summaries.flags, summaries.summary, summaries.key_points
 FROM summaries JOIN recipes ON recipes.hash = summaries.recipe
 WHERE summaries.page_id = ? ORDER BY summaries.id
+"""
+
+EXPORT = """
+SELECT
+    pages.url, pages.state, pages.reason, pages.detail, pages.title, pages.author, pages.site, pages.published,
+    pages.final_url, pages.fetched_at, summaries.summary, summaries.key_points, summaries.language,
+    summaries.coverage, summaries.flags, summaries.method, recipes.model, summaries.created_at AS summarized_at
+FROM pages
+LEFT JOIN summaries ON summaries.id = (
+    SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
+)
+LEFT JOIN recipes ON recipes.hash = summaries.recipe
+WHERE :states = '[]' OR pages.state IN (SELECT value FROM json_each(:states))
+ORDER BY pages.id
+"""
+
+NEWS = """
+SELECT
+    pages.url, pages.state, pages.reason, pages.detail, pages.title, summaries.summary, summaries.key_points,
+    summaries.created_at AS summarized_at
+FROM summaries JOIN pages ON pages.id = summaries.page_id
+WHERE summaries.created_at >= ? AND NOT EXISTS (
+    SELECT 1 FROM summaries AS later WHERE later.page_id = summaries.page_id AND later.id > summaries.id
+)
+ORDER BY summaries.id DESC
 """

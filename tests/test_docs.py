@@ -99,6 +99,7 @@ def example(option: click.Option) -> object:
         return (option.type.min or 0) + 2
     known = {
         "duration": "90s",
+        "duration|date": "2024-05-14",
         "cidr": "192.168.7.0/24",
         "url": "http://192.168.7.1:11434",
         "key=value": "top_k=20",

@@ -55,7 +55,7 @@ from yarl import URL
 from pipeline import fetch
 from pipeline.addresses import AddressPolicy, BlockedAddress
 from pipeline.errors import RunLost
-from pipeline.fetch import FOR_PAGES, Fetcher, Limits, refusal_for
+from pipeline.fetch import Fetcher, Limits, refusal_for
 from pipeline.records import NotModified, Outcome, Page, Reason, Refusal
 from pipeline.robots import Answer
 

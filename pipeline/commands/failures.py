@@ -30,6 +30,8 @@ class Failure:
     failures: int
     """How many times in a row."""
     not_before: str | None
+    tried_at: str | None
+    """When it was last tried."""
     what: str
     advice: str
 
