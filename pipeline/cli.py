@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -19,6 +20,7 @@ from pipeline.console import Console, data, json_line, printable, shortened
 from pipeline.errors import RunLost, UsageError
 from pipeline.needs import NAME
 from pipeline.output import written_whole
+from pipeline.records import Chosen, State
 from pipeline.settings import Settings
 
 
@@ -47,22 +49,118 @@ def command(context: click.Context) -> None:
 @click.pass_context
 def run_command(context: click.Context, /, sources: tuple[str, ...], **given: Any) -> int:
     """Fetch the pages of each SOURCE (a list, '-', a URL, or list:URL) and summarize them. `run` may be left out."""
-    if absent := needs.missing(needs.required()):
-        raise UsageError(needs.advice(absent))
-    # Imported here: the other commands start without the web and the model.
-    from pipeline import run  # noqa: PLC0415
-
-    talk = Console(options.verbosity(context), given.pop("as_json"))
     dry = given.pop("dry_run")
-    del given["quiet"], given["verbose"]
-    settings = Settings(**given)
+    talk, settings = _night(context, given)
     for name in sources:
         if name in command.commands and not os.path.exists(name):
             raise UsageError(f"there is no file {name}; the command of this name goes first: {NAME} {name} [OPTIONS]")
     if dry:
         return _plan(settings, sources, talk)
     console.tell_bugs(talk.verbosity > 0, settings.db)
-    return run.run(settings, sources, talk)
+    # Imported here: the other commands start without the web and the model.
+    from pipeline import run  # noqa: PLC0415
+
+    return run.run(settings, run.lists(settings, sources, talk), talk)
+
+
+@command.command("retry")
+@click.argument("urls", nargs=-1, metavar="[URL...]")
+@options.DB
+@options.option("--all", "everything", is_flag=True, help="All pages that failed or were deferred.")
+@options.REASON
+@options.MODEL
+@options.WRITING
+@options.NETWORK
+@options.BOUNDS
+@options.JSON
+@options.TALK
+@click.pass_context
+def retry_command(context: click.Context, /, urls: tuple[str, ...], **given: Any) -> int:
+    """Work now on pages that failed, were deferred or given up, as a run would; on all with a --reason, on each URL."""
+    everything, reasons = given.pop("everything"), given.pop("reasons")
+    if bool(urls) == bool(everything or reasons):
+        raise UsageError("retry takes URLs, or --all, or --reason REASON")
+    from pipeline.commands import choose  # noqa: PLC0415
+
+    def pages(settings: Settings, talk: Console) -> Iterable[Chosen]:
+        found = choose.pages(settings.db, urls)
+        if not urls:
+            return choose.to_retry(settings.db, reasons)
+        for page in found:
+            if page["state"] == State.SUMMARIZED.value:
+                talk.say(f"{page['url']} is summarized: `{NAME} run --force` would do it again")
+        return choose.chosen((page["id"] for page in found if page["state"] != State.SUMMARIZED.value), fetched=True)
+
+    name = " ".join(("retry", *urls, *(["--all"] if everything else []), *(f"--reason {reason}" for reason in reasons)))
+    return _errand(context, given, name, pages)
+
+
+@command.command("resummarize")
+@click.argument("urls", nargs=-1, metavar="[URL...]")
+@options.DB
+@options.option("--all", "everything", is_flag=True, help="All pages of which a text is stored, or those that match:")
+@options.option("--site", "sites", multiple=True, help="Of this host or any below it, or with this name of the site.")
+@options.option("--tag", "tags", multiple=True, help="With this tag in a list.")
+@options.STATE
+@options.option("--made-by", "models", multiple=True, help="With a newest summary by this model.")
+@options.option("--force", is_flag=True, help="Also those that have a summary by the same model, prompts and options.")
+@options.MODEL
+@options.WRITING
+@options.NETWORK
+@options.BOUNDS
+@options.JSON
+@options.TALK
+@click.pass_context
+def resummarize_command(context: click.Context, /, urls: tuple[str, ...], **given: Any) -> int:
+    """Summarize stored texts anew, by the present model, prompts and options. Nothing is fetched; all versions stay."""
+    from pipeline.commands import choose  # noqa: PLC0415
+
+    everything = given.pop("everything")
+    filters = {name: given.pop(name) for name in ("states", "sites", "tags", "models")}
+    if bool(urls) == everything or (urls and any(filters.values())):
+        raise UsageError("resummarize takes URLs, or --all and which of them")
+
+    def pages(settings: Settings, talk: Console) -> Iterable[Chosen]:
+        found = choose.pages(settings.db, urls)
+        if not urls:
+            return choose.with_text(settings.db, **filters)
+        for page in found:
+            if page["text_hash"] is None:
+                talk.warn(f"{page['url']} has no text yet: `{NAME} run` fetches it")
+        return choose.chosen((page["id"] for page in found if page["text_hash"]), fetched=False)
+
+    wanted = [
+        f"--{kind} {value}"
+        for kind, values in zip(("state", "site", "tag", "made-by"), filters.values(), strict=True)
+        for value in values
+    ]
+    name = " ".join(("resummarize", *urls, *(["--all"] if everything else []), *wanted))
+    return _errand(context, given, name, pages, fetched=False)
+
+
+def _errand(
+    context: click.Context,
+    given: dict[str, Any],
+    name: str,
+    pages: Callable[[Settings, Console], Iterable[Chosen]],
+    fetched: bool = True,
+) -> int:
+    """A run over pages that the database knows."""
+    talk, settings = _night(context, {"since": None, "force": False} | given)
+    console.tell_bugs(talk.verbosity > 0, settings.db)
+    from pipeline import run  # noqa: PLC0415
+
+    found = pages(settings, talk)
+    return run.run(settings, run.Errand(name, lambda store, fetch: found, named=True, fetched=fetched), talk)
+
+
+def _night(context: click.Context, given: dict[str, Any]) -> tuple[Console, Settings]:
+    """What a run is told, when all that it needs is here."""
+    if absent := needs.missing(needs.required()):
+        raise UsageError(needs.advice(absent))
+    talk = Console(options.verbosity(context), given.pop("as_json"))
+    del given["quiet"], given["verbose"]
+    return talk, Settings(**given)
 
 
 def _plan(settings: Settings, sources: tuple[str, ...], talk: Console) -> int:

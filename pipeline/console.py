@@ -125,15 +125,22 @@ class Console:
         self._progress = None
 
 
-def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str) -> list[str]:
+def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str, other_recipes: int = 0) -> list[str]:
     """The end of a run in at most `MOST_LINES` lines: counts, the first faults, where the rest is to be seen.
 
     What is wrong comes before what was passed over on purpose.
     """
     parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     lines = [f"{', '.join(parts) or 'nothing to do'}: {db}"]
+    whole = shlex.quote(os.path.abspath(db))
+    if other_recipes:
+        lines.append(
+            f"  {other_recipes} with a summary by another model, prompt or option: "
+            f"summarize-batch resummarize --all --db {whole} makes others"
+        )
     in_order = sorted(faults, key=lambda fault: Reason(str(fault["reason"])).meaning.exit_code == 0)
-    most = MOST_LINES - 1 if len(in_order) < MOST_LINES else MOST_LINES - 2
+    room = MOST_LINES - len(lines)
+    most = room if len(in_order) <= room else room - 1
     for fault in in_order[:most]:
         reason = Reason(str(fault["reason"]))
         told = fault["detail"] or reason.meaning.what
@@ -143,9 +150,7 @@ def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str) ->
         states = [
             f"--state {state.value}" for outcome in Outcome if outcome in outcomes for state in _STATES_OF[outcome]
         ]
-        lines.append(
-            f"  and {rest} more: summarize-batch list --db {shlex.quote(os.path.abspath(db))} {' '.join(states)}"
-        )
+        lines.append(f"  and {rest} more: summarize-batch list --db {whole} {' '.join(states)}")
     return lines
 
 

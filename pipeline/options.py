@@ -341,10 +341,15 @@ NETWORK = together(
     option("--contact", type=Header(), default="", help="An address for the sites to reach you, in the User-Agent."),
     option("--max-age", type=Duration(), default="12h", help="Do not ask again for a page fetched more recently."),
 )
+BOUNDS = together(
+    option("--limit", type=click.IntRange(0), help="Take at most this many pages."),
+    option("--grace", type=Duration(), default="30s", help="For what is under way when the run is to stop."),
+    option("--max-duration", type=Duration(), help="Take no new page after so long; the next run goes on."),
+    option("--lock-wait", type=Duration(), default="0s", help="Wait so long for another run to end."),
+)
 RUN = together(
     option("--since", type=Since(), help="Of feeds and sitemaps, leave out what is dated before: 2d, or 2026-11-01."),
     option("--force", is_flag=True, help="Fetch and summarize again what is fresh or unchanged."),
-    option("--limit", type=click.IntRange(0), help="Take at most this many pages."),
-    option("--grace", type=Duration(), default="30s", help="For what is under way when a signal stops the run."),
+    BOUNDS,
     option("--dry-run", is_flag=True, help="Say what would be done; no request, nothing written."),
 )

@@ -26,9 +26,21 @@ ON CONFLICT (page_id, list, origin) DO UPDATE SET tags = excluded.tags
 """
 
 ADD_ITEM = """
-INSERT INTO items (run_id, page_id, host, outcome) VALUES (?, ?, ?, 'waiting')
+INSERT INTO items (run_id, page_id, host, outcome, last_attempt) VALUES (
+    :run_id, :page_id, :host, 'waiting', coalesce((SELECT max(id) FROM attempts WHERE page_id = :page_id), 0)
+)
 ON CONFLICT (run_id, page_id) DO NOTHING
 """
+
+ADD_CHOSEN_ITEM = """
+INSERT INTO items (run_id, page_id, host, outcome, last_attempt)
+SELECT
+    :run_id, id, iif(:fetched, host, 'text ' || (id % 64)), 'waiting',
+    coalesce((SELECT max(id) FROM attempts WHERE page_id = pages.id), 0)
+FROM pages WHERE id = :page_id
+ON CONFLICT (run_id, page_id) DO NOTHING
+"""
+"""Where no site is asked, `host` spreads the pages over 64 queues: of each, one page is worked on at a time."""
 
 ADD_BAD_ITEM = """
 INSERT INTO items (run_id, page_id, host, outcome, reason, started_at, ended_at)
@@ -43,10 +55,11 @@ PAGE_FETCHED_VALUES = (
 
 PAGE_FETCHED = """
 UPDATE pages SET
-    state = 'fetched', reason = NULL, detail = '', not_before = NULL,
+    state = iif(state = 'summarized' AND text_hash IS :text_hash, state, 'fetched'),
+    reason = NULL, detail = '', not_before = NULL, failures = 0,
     title = :title, author = :author, site = :site, language = :language, published = :published,
     final_url = :final_url, http_status = :status, etag = :etag, last_modified = :last_modified,
-    fetched_at = :time, changed_at = :time, text_hash = :text_hash
+    fetched_at = :time, changed_at = iif(text_hash IS :text_hash, changed_at, :time), text_hash = :text_hash
 WHERE id = :page_id
 """
 
@@ -64,10 +77,11 @@ WHERE id = ?
 
 PAGE_NOT_DONE = """
 UPDATE pages SET
-    state = coalesce(?, state), reason = ?, detail = ?, http_status = coalesce(?, http_status), not_before = ?,
-    failures = failures + ?
-WHERE id = ?
+    state = coalesce(:state, state), reason = :reason, detail = :detail,
+    http_status = coalesce(:http_status, http_status), not_before = :not_before, failures = :failures
+WHERE id = :page_id AND NOT (:by_model AND state = 'summarized')
 """
+"""A page that stands as summarized has a summary of its present text: if no other one can be made, it keeps that."""
 
 ADD_CHUNK_SUMMARY = """
 INSERT OR IGNORE INTO chunk_summaries VALUES (
@@ -140,11 +154,24 @@ WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
 )
 """
 
-SETTLE_DEFERRED = """
+SETTLE_NOT_DUE = """
 UPDATE items SET
-    outcome = 'deferred', ended_at = ?, reason = (SELECT reason FROM pages WHERE pages.id = page_id)
+    outcome = (SELECT state FROM pages WHERE pages.id = page_id), ended_at = ?,
+    reason = (SELECT reason FROM pages WHERE pages.id = page_id)
 WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
-    SELECT 1 FROM pages WHERE pages.id = page_id AND state = 'deferred' AND not_before > ?
+    SELECT 1 FROM pages
+    WHERE pages.id = page_id AND state IN ('failed', 'deferred') AND (not_before > ? OR reason = 'gave_up')
+)
+"""
+
+SETTLE_SAME_RECIPE = """
+UPDATE items SET outcome = 'unchanged', reason = 'same_recipe', ended_at = ?
+WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
+    SELECT 1 FROM pages
+    JOIN summaries ON summaries.id = (
+        SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
+    )
+    WHERE pages.id = items.page_id AND summaries.text_hash = pages.text_hash AND summaries.recipe = ?
 )
 """
 
@@ -171,8 +198,13 @@ TO_DO = """
 SELECT count(*) FROM items WHERE run_id = ? AND ended_at IS NULL
 """
 
-HOSTS_AFTER = """
-SELECT DISTINCT host FROM items WHERE run_id = ? AND ended_at IS NULL AND host > ? ORDER BY host LIMIT ?
+HOSTS_BETWEEN = """
+SELECT DISTINCT host FROM items
+WHERE run_id = ? AND ended_at IS NULL AND host > ? AND host < ? ORDER BY host LIMIT ?
+"""
+
+LONGEST_WAITING_HOST = """
+SELECT host FROM items WHERE run_id = ? AND ended_at IS NULL ORDER BY last_attempt, host LIMIT 1
 """
 
 TASKS_AFTER = """
@@ -186,9 +218,14 @@ SELECT
 FROM items
 JOIN pages ON pages.id = items.page_id
 LEFT JOIN texts ON texts.hash = pages.text_hash
-WHERE items.run_id = ? AND items.ended_at IS NULL AND items.host = ? AND items.id > ?
-ORDER BY items.id LIMIT ?
+WHERE
+    items.run_id = :run_id AND items.ended_at IS NULL AND items.host = :host
+    AND (items.last_attempt, items.id) > (
+        coalesce((SELECT last_attempt FROM items AS last WHERE last.id = :position), -1), :position
+    )
+ORDER BY items.last_attempt, items.id LIMIT :most
 """
+"""What has waited longest goes first: pages that were never tried, then those whose last try is the oldest."""
 
 RECALL_MAP = """
 SELECT summary, tool_calls, tool_errors, primed, prompt_tokens, output_tokens, seconds
@@ -243,12 +280,12 @@ ORDER BY pages.id
 """
 
 FIND_PAGE = """
-SELECT id, url, state, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
+SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
 FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
 """
 
 REDIRECTED = """
-SELECT id, url, state, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, final_url
+SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, final_url
 FROM pages WHERE final_url <> url ORDER BY id
 """
 
@@ -257,7 +294,7 @@ SELECT url, title, summary, key_points FROM latest_summaries
 """
 
 KNOWN = """
-SELECT state, fetched_at, not_before FROM pages WHERE key = ?
+SELECT state, reason, fetched_at, not_before FROM pages WHERE key = ?
 """
 
 ABILITY = """
@@ -353,4 +390,36 @@ WHERE summaries.created_at >= ? AND NOT EXISTS (
     SELECT 1 FROM summaries AS later WHERE later.page_id = summaries.page_id AND later.id > summaries.id
 )
 ORDER BY summaries.id DESC
+"""
+
+TO_RETRY = """
+SELECT id FROM pages
+WHERE host <> '' AND key NOT LIKE 'list:%' AND iif(
+    :reasons = '[]', state IN ('failed', 'deferred'), reason IN (SELECT value FROM json_each(:reasons))
+)
+ORDER BY id
+"""
+
+WITH_TEXT = """
+WITH candidates AS (
+    SELECT
+        pages.id, pages.state, lower(pages.site) AS site, substr(host, 1, instr(host || ':', ':') - 1) AS host,
+        (
+            SELECT recipes.model FROM summaries JOIN recipes ON recipes.hash = summaries.recipe
+            WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
+        ) AS model
+    FROM pages WHERE pages.text_hash IS NOT NULL
+)
+SELECT id FROM candidates
+WHERE (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
+    AND (:models = '[]' OR model IN (SELECT value FROM json_each(:models)))
+    AND (:tags = '[]' OR EXISTS (
+        SELECT 1 FROM sources, json_each(sources.tags) AS tag
+        WHERE sources.page_id = candidates.id AND tag.value IN (SELECT value FROM json_each(:tags))
+    ))
+    AND (:sites = '[]' OR EXISTS (
+        SELECT 1 FROM json_each(:sites) AS wanted
+        WHERE wanted.value IN (site, host) OR substr(host, -length(wanted.value) - 1) = '.' || wanted.value
+    ))
+ORDER BY id
 """

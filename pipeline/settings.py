@@ -70,6 +70,10 @@ class Settings:
     force: bool
     limit: int | None
     grace: timedelta
+    max_duration: timedelta | None
+    """After it no page is taken; what is under way then has `grace`."""
+    lock_wait: timedelta
+    """For another run to end."""
 
     def public(self) -> dict[str, object]:
         """What is kept of them with the run: nothing in them is secret."""
