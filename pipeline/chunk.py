@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.records import Chunk
+from pipeline.sentences import SENTENCE
 
 VERSION = 1
 """Of the rules below. It is a part of the recipe: another number, and texts are cut and summarized anew."""
@@ -22,16 +23,9 @@ _HEADING = re.compile(r"\n(?=#{1,6}[ \t]+\S)")
 _PARAGRAPH = re.compile(r"\n[ \t\r]*+\n(?=[ \t]{0,40}\S)")
 _ITEM = re.compile(r"\n(?=[ \t]{0,12}(?:[-*+]|\d{1,3}[.)])[ \t])")
 _LINE = re.compile(r"\n(?=[ \t]{0,40}\S)")
-_SENTENCE = re.compile(
-    r"[.!?…][\"'”’»)\]*_]{0,3}\s++(?=[^\sa-z])"
-    r"|[。！？．｡][\"'”’」』）】]{0,3}\s*+(?=\S)"
-    r"|[।॥؟۔።။។]\s*+(?=\S)"
-    # Thai, Lao, Khmer and Burmese set a space where others set a full stop.
-    r"|(?<=[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]) ++(?=\S)"
-)
 _WORD = re.compile(r"[\s，、；：](?=\S)")
-_WHOLE = (_HEADING, _PARAGRAPH, _ITEM, _LINE, _SENTENCE)
-_BROKEN = (_PARAGRAPH, _LINE, _SENTENCE, _WORD)
+_WHOLE = (_HEADING, _PARAGRAPH, _ITEM, _LINE, SENTENCE)
+_BROKEN = (_PARAGRAPH, _LINE, SENTENCE, _WORD)
 _BLOCK = re.compile(r"(?m)^(?: {0,3}(`{3,}|~{3,})([^\n]*+)|\|[^\n]*+(?:\n\|[^\n]*+)+)")
 _CLINGS = re.compile(
     # White space, joiners, skin tones, jamo; flags; surrogates. (Marks are known by their category.)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from click_default_group import DefaultGroup
 
 from pipeline import console, formats, needs, options, telling
-from pipeline.console import Console, data, json_line, printable, shortened
+from pipeline.console import Console, data, json_line, printable
 from pipeline.errors import RunLost, UsageError
 from pipeline.needs import NAME
 from pipeline.output import written_whole
@@ -160,7 +160,7 @@ def _night(context: click.Context, given: dict[str, Any]) -> tuple[Console, Sett
         raise UsageError(needs.advice(absent))
     talk = Console(options.verbosity(context), given.pop("as_json"))
     del given["quiet"], given["verbose"]
-    return talk, Settings(**given)
+    return talk, Settings(**given, profiles=options.profiles(run_command, os.environ))
 
 
 def _plan(settings: Settings, sources: tuple[str, ...], talk: Console) -> int:
@@ -234,22 +234,28 @@ def show_command(context: click.Context, /, url: str, db: Path, **given: Any) ->
 @command.command("search")
 @click.argument("words", nargs=-1, required=True)
 @options.DB
+@options.MOST
 @options.JSON
 @options.TALK
 @click.pass_context
-def search_command(context: click.Context, /, words: tuple[str, ...], db: Path, as_json: bool, **_: bool) -> int:
-    """The pages whose title or summary has all the WORDS."""
+def search_command(
+    context: click.Context, /, words: tuple[str, ...], db: Path, most: int, as_json: bool, **_: bool
+) -> int:
+    """The pages with all the WORDS in title, summary, key points or text, the best first.
+
+    A word finds longer ones that begin with it too. Several words in quotes are a phrase.
+    """
     from pipeline.commands import search  # noqa: PLC0415
 
     talk = _reads(context)
-    found = False
-    for row in search.pages(db, words):
-        found = True
+    found = search.pages(db, words, most)
+    for hit in found:
         if as_json:
-            data(json_line(row))
-        else:
-            for line in (row["title"] or row["url"], f"  {row['url']}", f"  {shortened(row['summary'], 100)}"):
-                data(printable(line))
+            data(json_line(asdict(hit)))
+            continue
+        for line in (hit.title or hit.url, f"  {hit.url}"):
+            data(printable(line))
+        console.marked(hit.snippet, hit.marks)
     if not found:
         talk.say(f"no page has {' '.join(words)}")
     return 0
@@ -346,6 +352,67 @@ def runs_command(context: click.Context, /, db: Path, limit: int, as_json: bool,
     _reads(context)
     for run in runs.runs(db, limit):
         data(console.json_text(asdict(run)) if as_json else printable(telling.run(run)))
+    return 0
+
+
+@command.command("check")
+@options.DB
+@options.option("--expect-every", type=options.Duration(), help="3 if the last good run ended longer ago: 25h.")
+@options.JSON
+@options.TALK
+@click.pass_context
+def check_command(context: click.Context, /, db: Path, expect_every: timedelta | None, as_json: bool, **_: bool) -> int:
+    """Whether the database is whole and the nights are well: 0, 3 (a night is not) or 10 (the database is not)."""
+    from pipeline.commands import check  # noqa: PLC0415
+
+    talk = _reads(context)
+    code = 0
+    for finding in check.findings(db, expect_every):
+        data(console.json_text(asdict(finding)) if as_json else printable(f"{finding.what}: {finding.said}"))
+        code = max(code, finding.exit_code)
+    if not code:
+        talk.say(f"{db}: all is well")
+    return code
+
+
+@command.command("prune")
+@options.DB
+@options.option("--keep", type=options.Duration(), default="90d", help="Keep what is not older.")
+@options.option("--dry-run", is_flag=True, help="Say what would be done; nothing is written.")
+@options.JSON
+@options.TALK
+@click.pass_context
+def prune_command(context: click.Context, /, db: Path, keep: timedelta, dry_run: bool, as_json: bool, **_: bool) -> int:
+    """Take out what is old of each run's books, and texts that nothing refers to. Summaries are kept for ever."""
+    from pipeline.commands import prune  # noqa: PLC0415
+
+    talk = _reads(context)
+    gone = asdict((prune.prunable if dry_run else prune.prune)(db, keep))
+    if as_json:
+        data(console.json_text(gone))
+    else:
+        talk.say(
+            f"{', '.join(f'{count} {what}' for what, count in gone.items())} {'would go' if dry_run else 'are gone'}"
+        )
+    return 0
+
+
+@command.command("forget")
+@click.argument("url")
+@options.DB
+@options.option("--yes", is_flag=True, help="Do not ask.")
+@options.TALK
+@click.pass_context
+def forget_command(context: click.Context, /, url: str, db: Path, yes: bool, **_: bool) -> int:
+    """Take out all that is known of a page, its summaries too. A list that has it brings it back: take it out there."""
+    from pipeline.commands import prune  # noqa: PLC0415
+
+    talk = _reads(context)
+    page = prune.known(db, url)
+    if not yes and not console.confirmed(f"forget {page['url']} and every summary of it?"):
+        raise UsageError("nothing is forgotten without --yes")
+    prune.forget(db, page)
+    talk.say(f"{page['url']} is forgotten")
     return 0
 
 

@@ -15,15 +15,16 @@ import sqlite3
 import sys
 import traceback
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from errno import EPIPE
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console as Terminal
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -55,12 +56,29 @@ class ReaderGone(Exception):
     """Whoever read standard output has read enough (`| head`): nobody is left to write for."""
 
 
-class _Stderr(Terminal):
-    """rich ends the program when its reader is gone (seen with 15.0); a night is not for its reader alone."""
+class _Stderr:
+    """Standard error for rich; when its reader is gone, the terminal closed or the disk full, it goes to nowhere.
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        _to_nowhere(sys.stderr)
+    rich ends the program when a pipe is broken, and raises when a terminal is gone, also out of the thread that moves
+    the progress (seen with 15.0); a night is not for its reader alone.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        self._tried(lambda: sys.stderr.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._tried(sys.stderr.flush)
+
+    @staticmethod
+    def _tried(what: Callable[[], object]) -> None:
+        try:
+            what()
+        except (OSError, ValueError):
+            _to_nowhere(sys.stderr)
 
 
 class Console:
@@ -71,8 +89,13 @@ class Console:
         self.as_json = as_json
         on_terminal = sys.stderr.isatty()
         # FORCE_COLOR would have rich take a file for a terminal.
-        self._terminal = _Stderr(
-            stderr=True, force_terminal=on_terminal, emoji=False, markup=False, highlight=False, soft_wrap=True
+        self._terminal = Terminal(
+            file=cast(TextIO, _Stderr()),
+            force_terminal=on_terminal,
+            emoji=False,
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         self._progress: Progress | None = None
 
@@ -85,10 +108,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something that is wrong; always."""
-        try:
-            self._terminal.print(printable(text))
-        except OSError:  # the disk behind it is full: there is nobody to tell
-            self._terminal.on_broken_pipe()
+        self._terminal.print(printable(text))
 
     @property
     def tells_pages(self) -> bool:
@@ -115,11 +135,14 @@ class Console:
     @contextmanager
     def progress(self, total: int) -> Iterator[None]:
         """Shows how many of `total` pages are done, on a terminal only."""
-        if not self._terminal.is_terminal or self.verbosity < 0:
+        if not self._terminal.is_terminal or self.verbosity < 0 or (self.as_json and sys.stdout.isatty()):
             yield
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._terminal, transient=True) as self._progress:
+        # rich would take standard output for its own (seen with 15.0), and data would go where talk goes.
+        with Progress(
+            *columns, console=self._terminal, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as self._progress:
             self._progress.add_task("summarizing", total=total)
             yield
         self._progress = None
@@ -180,7 +203,7 @@ def _written() -> Iterator[None]:
         raise UsageError(f"standard output cannot be written: {error.strerror}") from error
 
 
-def json_line(row: sqlite3.Row) -> str:
+def json_line(row: sqlite3.Row | Mapping[str, object]) -> str:
     """One row as one JSON object; lists that are stored as JSON are lists again."""
     values: dict[str, object] = dict(row)
     for name in _COLUMNS_OF_JSON:
@@ -240,6 +263,23 @@ def difference(lines: Iterable[str], as_json: bool) -> None:
             data(printable(line))
 
 
+def marked(text: str, marks: Sequence[tuple[int, int]]) -> None:
+    """An indented text with the marked ranges bold on a terminal, in brackets elsewhere. Raises as `data` does."""
+    terminal = Terminal(emoji=False, markup=False, highlight=False)
+    if not terminal.is_terminal:
+        for start, end in reversed(marks):
+            text = f"{text[:start]}[{text[start:end]}]{text[end:]}"
+        data(f"  {printable(text)}")
+        return
+    parts: list[str | tuple[str, str]] = []
+    last = 0
+    for start, end in marks:
+        parts += [printable(text[last:start]), (printable(text[start:end]), "bold")]
+        last = end
+    with _written():
+        terminal.print(Padding(Text.assemble(*parts, printable(text[last:])), (0, 0, 0, 2)))
+
+
 def _cell(value: object) -> str:
     return printable(" ".join(str(value or "").split()))
 
@@ -249,6 +289,14 @@ def _fitted(text: str, cells: int) -> str:
     if cell_len(text) > cells:
         text = set_cell_size(text, cells - 1).rstrip() + "…"
     return set_cell_size(text, cells)
+
+
+def confirmed(question: str) -> bool:
+    """Whether a person at the terminal says yes; where nobody is asked, nobody does."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 # What may be shown

@@ -30,7 +30,7 @@ import pebble
 from pipeline.charsets import decode
 from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
-from pipeline.visible import INVISIBLE, Seen, invisible, language, see, signs
+from pipeline.visible import Seen, invisible, language, see, signs, without_invisible
 from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
 
 EXTRACT_SECONDS = 20.0
@@ -38,6 +38,8 @@ START_SECONDS = 60.0
 """That a worker may take to start before its pool is given up: it loads trafilatura, on a busy machine too."""
 WORKER_BYTES = 2 << 30
 """Of address space for one worker; lxml needs about 20 times the page."""
+LARGE_BYTES = 1_000_000
+"""A page of 2.4 MB left a worker with 101 MB, and with 49 after it had given back what it could."""
 TRIES = 2
 """A worker may have been killed for another's greed: the page is tried once more, on a fresh one."""
 
@@ -150,6 +152,16 @@ def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{os.path.basename(last.filename)}:{last.lineno}"
         return Refusal(Reason.EXTRACT_CRASH, f"{type(error).__name__} in {place}: {' '.join(str(error).split())}"[:200])
+    finally:
+        if len(page.body) > LARGE_BYTES:
+            _forget()
+
+
+def _forget() -> None:
+    """Gives back what a large page leaves behind: texts in trafilatura's caches, and in those of the C library."""
+    importlib.import_module("trafilatura.meta").reset_caches()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def read_page(page: Page) -> Document | Refusal:
@@ -229,6 +241,8 @@ def _main_part(seen: Seen, page: Page) -> dict[str, str]:
         include_comments=True,
         include_links=False,
         include_formatting=True,
+        # No date that is only guessed from a text: minutes of June were dated to the first of January.
+        date_extraction_params={"original_date": True, "extensive_search": False},
     )
     return dict(found if isinstance(found, dict) else found.as_dict()) if found else {}
 
@@ -239,7 +253,7 @@ def clean(text: str) -> str:
     What ends a line or a page in any system is a line feed; half a surrogate pair, which nothing can store, is U+FFFD.
     """
     lines = _LINE_END.sub("\n", text)
-    return unicodedata.normalize("NFC", INVISIBLE.sub("", _SURROGATE.sub("\ufffd", lines))).strip()
+    return unicodedata.normalize("NFC", without_invisible(_SURROGATE.sub("\ufffd", lines))).strip()
 
 
 def _start_worker(parent: int, most_bytes: int) -> None:

@@ -72,8 +72,10 @@ class Frontier:
             return None
 
     def done(self, task: Task) -> None:
-        """The host of this task may be asked for its next page."""
-        host = self._busy.pop(task.page_id)
+        """The host of this task may be asked for its next page; said twice it counts once."""
+        host = self._busy.pop(task.page_id, None)
+        if host is None:
+            return
         self._idle.append(host)
         self._changed.set()
 

@@ -22,12 +22,15 @@ from click.core import ParameterSource
 
 from pipeline import settings as files
 from pipeline.errors import UsageError
-from pipeline.languages import NAMES, SOURCE, code_of
+from pipeline.language_names import NAMES, SOURCE, code_of
 from pipeline.prompts import STYLES
 from pipeline.records import Reason, State
+from pipeline.settings import Profile
 from pipeline.toolloop import Policy
 
 PREFIX = "SUMMARIZE_BATCH_"
+PROFILE = "profile"
+PROFILE_OPTIONS = ("model", "prompts", "language", "style", "words")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -222,6 +225,8 @@ def from_files(commands: Mapping[str, click.Command], environment: Mapping[str, 
     for path, values in files.from_files(environment):
         for given, value in values.items():
             key = given.replace("_", "-")
+            if key == PROFILE:
+                continue
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
                 raise UsageError(f"{path}: no option is called {given}" + (f"; is it {near[0]}?" if near else ""))
@@ -230,6 +235,39 @@ def from_files(commands: Mapping[str, click.Command], environment: Mapping[str, 
                 if key in parameters:
                     found[name][parameters[key].name or ""] = judged
     return found
+
+
+def profiles(run: click.Command, environment: Mapping[str, str]) -> tuple[Profile, ...]:
+    """The profiles of the TOML files, those of the project's file first: `[profile.NAME]` with sites, tags and options.
+
+    Raises `UsageError` for a profile for no page, a key that is not one of a profile, and a value that it cannot have.
+    """
+    found: list[Profile] = []
+    for path, values in reversed(files.from_files(environment)):
+        tables = values.get(PROFILE, {})
+        if not isinstance(tables, dict):
+            raise UsageError(f"{path}: a profile is a table: [profile.NAME]")
+        found += [_profile(name, table, run, f"{path}: profile {name}") for name, table in tables.items()]
+    return tuple(found)
+
+
+def _profile(name: str, table: Any, run: click.Command, place: str) -> Profile:
+    if not isinstance(table, dict) or not {"site", "tag"} & set(table):
+        raise UsageError(f"{place}: it needs a `site` or a `tag`")
+    known = _options(run)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in ("site", "tag"):
+            words = [value] if isinstance(value, str) else value
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise UsageError(f"{place}: {key} is a text or a list of texts")
+            values[f"{key}s"] = frozenset(word.lower() if key == "site" else word for word in words)
+        elif key in PROFILE_OPTIONS:
+            judged = _judged(known[key], value, f"{place}: {key}")
+            values[key] = known[key].type.convert(judged, known[key], None)
+        else:
+            raise UsageError(f"{place}: {key} is none of site, tag, {', '.join(PROFILE_OPTIONS)}")
+    return Profile(name, **values)
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
@@ -279,6 +317,7 @@ TALK = together(
     option("-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."),
     option("-v", "--verbose", is_flag=True, help="Say more: a line a page, and of a bug the whole trace."),
 )
+MOST = option("--limit", "most", type=click.IntRange(1), default=20, help="Show at most this many.")
 STATE = option(
     "--state",
     "states",

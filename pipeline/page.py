@@ -10,6 +10,7 @@ from pipeline.errors import PageNotDone
 from pipeline.records import (
     Document,
     Event,
+    Evidence,
     Fetched,
     Final,
     NotDone,
@@ -37,6 +38,7 @@ class Written:
     chunks: int
     coverage: float = 1.0
     left_out: Mapping[int, str] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ async def process(task: Task, steps: Steps) -> None:
             started,
             steps.now(),
             written.left_out,
+            written.evidence,
         )
     )
 

@@ -164,17 +164,6 @@ WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
 )
 """
 
-SETTLE_SAME_RECIPE = """
-UPDATE items SET outcome = 'unchanged', reason = 'same_recipe', ended_at = ?
-WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
-    SELECT 1 FROM pages
-    JOIN summaries ON summaries.id = (
-        SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
-    )
-    WHERE pages.id = items.page_id AND summaries.text_hash = pages.text_hash AND summaries.recipe = ?
-)
-"""
-
 WAITING_FOR_MODEL = """
 SELECT count(*) FROM items WHERE run_id = ? AND outcome = 'waiting' AND reason = 'llm_down'
 """
@@ -214,7 +203,12 @@ SELECT
     EXISTS (
         SELECT 1 FROM summaries
         WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
-    ) AS summarized
+    ) AS summarized,
+    (
+        SELECT iif(summaries.text_hash = pages.text_hash, summaries.recipe, '') FROM summaries
+        WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
+    ) AS recipe,
+    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
 FROM items
 JOIN pages ON pages.id = items.page_id
 LEFT JOIN texts ON texts.hash = pages.text_hash
@@ -246,7 +240,8 @@ OTHER_RECIPES = """
 SELECT count(*) FROM items JOIN pages ON pages.id = items.page_id
 WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
     SELECT 1 FROM summaries
-    WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash AND summaries.recipe = ?
+    WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
+        AND summaries.recipe IN (SELECT value FROM json_each(?))
 )
 """
 
@@ -289,8 +284,26 @@ SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id =
 FROM pages WHERE final_url <> url ORDER BY id
 """
 
+LETTER = """
+SELECT letter FROM search_letters
+"""
+
 SEARCH = """
-SELECT url, title, summary, key_points FROM latest_summaries
+SELECT
+    pages.url, pages.state, pages.reason, pages.title, pages.site, pages.fetched_at,
+    summaries.summary, summaries.key_points, summaries.language, summaries.created_at AS summarized_at,
+    -search.rank AS score,
+    highlight(search, 2, char(2), char(3)) AS in_summary,
+    highlight(search, 1, char(2), char(3)) AS in_key_points,
+    highlight(search, 3, char(2), char(3)) AS in_text
+FROM search
+JOIN pages ON pages.id = search.rowid
+LEFT JOIN summaries ON summaries.id = (
+    SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
+)
+WHERE search MATCH :query
+ORDER BY search.rank
+LIMIT :limit
 """
 
 KNOWN = """
@@ -423,3 +436,150 @@ WHERE (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
     ))
 ORDER BY id
 """
+
+SNAPSHOT = "BEGIN"
+
+INTEGRITY = "PRAGMA integrity_check"
+
+FOREIGN_KEYS = "PRAGMA foreign_key_check"
+
+PROMISES = {
+    "items that a run did not come to, and does not say why": """
+        SELECT count(*), min(items.id) FROM items JOIN runs ON runs.id = items.run_id
+        WHERE runs.state = 'finished' AND items.outcome = 'waiting' AND items.reason IS NULL
+    """,
+    "items with an outcome that have not ended": """
+        SELECT count(*), min(id) FROM items WHERE outcome <> 'waiting' AND ended_at IS NULL
+    """,
+    "pages that stand as summarized without a summary of a text that is there": """
+        SELECT count(*), min(url) FROM pages
+        WHERE state = 'summarized' AND NOT EXISTS (
+            SELECT 1 FROM summaries JOIN texts ON texts.hash = summaries.text_hash
+            WHERE summaries.page_id = pages.id
+        )
+    """,
+    "pages that stand as fetched without a text": """
+        SELECT count(*), min(url) FROM pages WHERE state = 'fetched' AND text_hash IS NULL
+    """,
+    "summaries whose coverage is not that of their chunks": """
+        SELECT count(*), min(id) FROM summaries
+        WHERE method <> 'verbatim' AND (
+            chunks <> (SELECT count(*) FROM summary_chunks WHERE summary_id = summaries.id)
+            OR (coverage < 1) <> EXISTS (
+                SELECT 1 FROM summary_chunks WHERE summary_id = summaries.id AND left_out IS NOT NULL
+            )
+        )
+    """,
+    "pages that the full-text search does not have as they are": """
+        SELECT count(*), min(page_id) FROM (
+            SELECT page_id FROM search_current WHERE page_id NOT IN (SELECT id FROM search_docsize)
+            UNION ALL
+            SELECT id FROM search_docsize WHERE id NOT IN (SELECT page_id FROM search_current)
+        )
+    """,
+}
+"""Promise broken → how many rows break it, and one of them."""
+
+REASONS = """
+SELECT reason FROM pages WHERE reason IS NOT NULL UNION SELECT reason FROM items WHERE reason IS NOT NULL
+"""
+
+RUNNING = """
+SELECT id, started_at, id = (SELECT max(id) FROM runs) AS is_last FROM runs WHERE state = 'running' ORDER BY id
+"""
+
+LAST_ENDED_RUN = """
+SELECT ended_at, exit_code FROM runs WHERE exit_code IS NOT NULL ORDER BY id DESC LIMIT 1
+"""
+
+LAST_GOOD_RUN = """
+SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3)
+"""
+
+COUNT_OLD_ITEMS = """
+SELECT count(*) FROM items WHERE run_id IN (
+    SELECT id FROM runs WHERE state <> 'running' AND coalesce(ended_at, started_at) < ?
+)
+"""
+
+COUNT_OLD_ATTEMPTS = """
+SELECT count(*) FROM attempts WHERE ended_at < ?
+"""
+
+COUNT_LOOSE_TEXTS = """
+SELECT count(*) FROM texts
+WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
+    AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
+"""
+
+PRUNE_ITEMS = """
+DELETE FROM items WHERE id IN (
+    SELECT items.id FROM items WHERE run_id IN (
+        SELECT id FROM runs WHERE state <> 'running' AND coalesce(ended_at, started_at) < :before
+    ) LIMIT :most
+)
+"""
+
+PRUNE_ATTEMPTS = """
+DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE ended_at < :before ORDER BY id LIMIT :most)
+"""
+
+PRUNE_CHUNKS = """
+DELETE FROM chunks WHERE text_hash IN (
+    SELECT hash FROM texts
+    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
+        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
+    ORDER BY hash LIMIT :most
+)
+"""
+
+PRUNE_TEXTS = """
+DELETE FROM texts WHERE hash IN (
+    SELECT hash FROM texts
+    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
+        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
+    ORDER BY hash LIMIT :most
+)
+"""
+
+FORGET = (
+    """
+    DELETE FROM reduce_summaries WHERE EXISTS (
+        SELECT 1 FROM summaries WHERE page_id = :page_id AND method = 'map_reduce'
+    )
+    """,  # they do not say of which page they are; to lose those of others costs a few answers at their next change
+    """
+    CREATE TEMP TABLE forgotten_chunks AS
+    SELECT chunk_hash AS hash FROM summary_chunks JOIN summaries ON summaries.id = summary_id WHERE page_id = :page_id
+    UNION
+    SELECT chunks.hash FROM chunks JOIN pages ON pages.text_hash = chunks.text_hash WHERE pages.id = :page_id
+    UNION
+    SELECT chunks.hash FROM chunks JOIN summaries ON summaries.text_hash = chunks.text_hash WHERE page_id = :page_id
+    """,
+    "DELETE FROM evidence WHERE summary_id IN (SELECT id FROM summaries WHERE page_id = :page_id)",
+    "DELETE FROM summary_chunks WHERE summary_id IN (SELECT id FROM summaries WHERE page_id = :page_id)",
+    "DELETE FROM summaries WHERE page_id = :page_id",
+    "DELETE FROM attempts WHERE page_id = :page_id",
+    "DELETE FROM items WHERE page_id = :page_id",
+    "DELETE FROM sources WHERE page_id = :page_id",
+    "DELETE FROM redirects WHERE page_id = :page_id",
+    "DELETE FROM pages WHERE id = :page_id",
+    """
+    DELETE FROM chunks
+    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = chunks.text_hash)
+        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = chunks.text_hash)
+    """,
+    """
+    DELETE FROM texts
+    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
+        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
+    """,
+    """
+    DELETE FROM chunk_summaries
+    WHERE chunk_hash IN (
+        SELECT hash FROM forgotten_chunks EXCEPT SELECT hash FROM chunks EXCEPT SELECT chunk_hash FROM summary_chunks
+    )
+    """,
+    "DROP TABLE forgotten_chunks",
+    "UPDATE runs SET source = replace(source, :url, '(forgotten)') WHERE instr(source, :url)",
+)

@@ -236,7 +236,11 @@ class Task:
     summarized: bool = False
     """Whether that text has a summary, by any recipe."""
     document: Document | None = None
-    """The stored text, if it has no summary yet."""
+    """The stored text, if it has no summary yet, or is to have another one."""
+    recipe: str = ""
+    """Of the newest summary, if it is of that text."""
+    tags: frozenset[str] = frozenset()
+    """Of the lines that it stands in."""
 
     @property
     def waits_for_model(self) -> bool:
@@ -379,6 +383,21 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """The passage of a source that carries a claim best."""
+
+    number: int
+    """Of the claim, from 0."""
+    sentence: str
+    """The claim."""
+    start: int
+    """Of the passage, in characters of the source; `start` < `end`."""
+    end: int
+    score: float
+    """0–1: the share of the claim's terms, by weight, that stand in the passage; low where nothing carries it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One way to summarize. Same text and same `hash`: the same summary, so it is not asked for again."""
 
@@ -484,6 +503,7 @@ class Summarized:
     ended_at: datetime
     left_out: Mapping[int, str] = field(default_factory=dict)
     """Chunk number → why it is not covered."""
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,26 +16,20 @@ from importlib.metadata import version
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
-from pipeline import addresses, embedded, engine, names, prompts, summarize, tokens, toolloop, urls
+from pipeline import addresses, engine, names, urls
 from pipeline.console import Console, report
-from pipeline.errors import ModelUnusable, PageWaits, RunLost
+from pipeline.errors import ModelUnusable, PageNotDone, RunLost
 from pipeline.extract import Extractor
 from pipeline.fetch import Fetcher
 from pipeline.frontier import Frontier
-from pipeline.inflight import InFlight
-from pipeline.llm import Model, ModelClient, first_that_answers
-from pipeline.page import Steps, process
-from pipeline.records import Added, Chosen, Event, Line, Page, Reason, Refusal, Task
+from pipeline.page import Steps, Written, process
+from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Page, Reason, Refusal, Task
 from pipeline.settings import Settings
-from pipeline.slots import Slots
 from pipeline.store import Store, lock, now
-from pipeline.summarizer import Memory, Summarizer, Vocabulary
+from pipeline.summarizer import Memory
+from pipeline.writers import Books, Writers
 
 LINES_A_TRANSACTION = 1_000
-DEFAULT_NUM_CTX = 4_096
-"""What Ollama itself takes on a CPU and on small graphics cards."""
-MOST_NUM_CTX = 16_384
-"""Of a context that another program has loaded, what we use: a larger part is not summarized better."""
 MODEL_PROBE_SECONDS = 5.0
 EXTRACTORS = max(1, min(4, (os.cpu_count() or 2) - 1))
 PRECEDENCE = (1, 10, 11, 143, 130, 12, 3, 0)
@@ -109,7 +103,8 @@ class Night:
         self._limited = False
         self._out_of_time = False
         self._stop: Callable[[bool], object] = _nobody
-        self._recipe = ""
+        self._recipes: tuple[str, ...] = ()
+        """By which this run summarizes, once its models have answered."""
 
     async def run(self, errand: Errand) -> int:
         """The whole night, from the first line to the exit code."""
@@ -172,58 +167,61 @@ class Night:
 
     async def _work(self, errand: Errand) -> None:
         """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
-        settings = self._settings
         async with AsyncExitStack() as stack:
-            hosts, name = settings.hosts, settings.model
-            if settings.embedded:
-                path = embedded.find_model(settings.embedded_model)
-                hosts, name = (await stack.enter_async_context(embedded.serve(path)),), embedded.model_name(path)
-            host = await first_that_answers(hosts)
-            seconds = settings.timeout.total_seconds()
-            client = await stack.enter_async_context(ModelClient(host, name, seconds, dict(settings.option)))
-            if not errand.fetched:
-                await self._until_answered(client)
-            summarizer = await self._summarizer(client)
-            if not (errand.fetched or settings.force):
-                await self._stored(self._store.settle_same_recipe, summarizer.recipe.hash)
-                await self._tell_settled()
+            writers = await stack.enter_async_context(Writers(self._settings, await self._books(), self._console.warn))
+            await self._get_ready(writers, errand)
             extractor = await stack.enter_async_context(Extractor(EXTRACTORS))
             frontier = self._frontier(errand)
-            fetcher = await stack.enter_async_context(self._fetcher(hosts, frontier))
+            fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, frontier))
+
+            async def fetch(task: Task) -> Page | NotModified | Refusal:
+                # The next page of its host is fetched while this one is read and summarized.
+                try:
+                    return await fetcher.fetch(task)
+                finally:
+                    frontier.done(task)
+
+            async def write(task: Task, document: Document) -> Written:
+                if not (errand.fetched or self._settings.force) and task.recipe == writers.recipe(task):
+                    raise PageNotDone(Reason.SAME_RECIPE)
+                return await writers.write(task, document)
+
+            steps = Steps(fetch, extractor.extract, write, self._emit, now)
             while True:
-                steps = Steps(fetcher.fetch, extractor.extract, summarizer.write, self._emit, now)
+                self._recipes = writers.recipes
                 await self._until_done(frontier, steps)
-                if not await self._model_is_back(client):
+                if not await self._model_is_back(writers):
                     return
                 await self._stored(self._store.wake)
                 frontier.begin_again()
-                summarizer = await self._summarizer(client)
+                await writers.get_ready()
 
-    async def _model_is_back(self, client: ModelClient) -> bool:
+    async def _get_ready(self, writers: Writers, errand: Errand) -> None:
+        """Raises `ModelUnusable` also when the model's server is down and there is nothing to do without it."""
+        await writers.get_ready()
+        if errand.fetched or await writers.are_back():
+            return
+        if await self._answers(writers):
+            await writers.get_ready()
+        elif not self._is_stopping:
+            raise ModelUnusable("without its model no text can be summarized anew; nothing has been changed")
+
+    async def _model_is_back(self, writers: Writers) -> bool:
         """Waits for a model that was down, if pages wait for it."""
-        if self._limited or not await self._stored(self._store.waiting_for_model):
-            return False
-        try:
-            await self._until_answered(client)
-        except ModelUnusable:
-            return False
-        return not self._is_stopping
+        waits = not self._limited and await self._stored(self._store.waiting_for_model)
+        return waits and await self._answers(writers)
 
-    async def _until_answered(self, client: ModelClient) -> None:
-        """Waits for the model's server as long as `--model-wait` says, or until the run is stopped.
-
-        Raises `ModelUnusable` when it does not answer in that time.
-        """
+    async def _answers(self, writers: Writers) -> bool:
+        """Whether the model's server answers, within `--model-wait` and before the run is stopped."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._settings.model_wait.total_seconds()
         while not self._is_stopping:
-            try:
-                await client.describe()
-                return
-            except PageWaits as waits:
-                if loop.time() >= until:
-                    raise ModelUnusable(waits.detail) from waits
-                await asyncio.sleep(min(MODEL_PROBE_SECONDS, max(0.1, until - loop.time())))
+            if await writers.are_back():
+                return True
+            if loop.time() >= until:
+                return False
+            await asyncio.sleep(min(MODEL_PROBE_SECONDS, max(0.1, until - loop.time())))
+        return False
 
     async def _until_done(self, frontier: Frontier, steps: Steps) -> None:
         """Works until the list is done, the limit is reached, or the grace after a signal or its time has run out."""
@@ -238,6 +236,8 @@ class Night:
             return await frontier.next()
 
         async def work(task: Task) -> None:
+            if task.waits_for_model:
+                frontier.done(task)
             await process(task, steps)
             self._console.page(await self._stored(self._store.result, task.page_id))
 
@@ -282,85 +282,32 @@ class Night:
         state = "interrupted" if self._signal else "finished"
         await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
         say = self._console.warn if code else self._console.say
-        others = await self._stored(self._store.other_recipes, self._recipe) if self._recipe else 0
+        others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
         for line in report(counts, faults, str(self._settings.db), others):
             say(line)
         return code
 
     # What the phases are made of
 
-    async def _summarizer(self, client: ModelClient) -> Summarizer:
-        """The model's side. Raises `ModelUnusable`; when nothing answers, pages are fetched and wait."""
-        settings = self._settings
-        is_down: PageWaits | None = None
-        try:
-            model = await client.describe()
-        except PageWaits as waits:
-            self._console.warn(f"{waits.detail} Pages are fetched and wait for it.")
-            model, is_down = Model(client.model, "", tools=False, trained_context=0), waits
-        client.num_ctx = self._num_ctx(model)
-        name = model.digest or model.name
-        vocabulary = Vocabulary(name, tokens.Ratios(await self._stored(self._store.ratios, name)))
-        client.counted = vocabulary.counted
-        style = summarize.Style(settings.words, settings.language, settings.style)
-        texts = prompts.load(settings.prompts)
-        recipe = summarize.recipe(model.name, model.digest, client.num_ctx, style, texts, client.sampling)
-        await self._stored(self._store.add_recipe, recipe)
-        self._recipe = "" if is_down else recipe.hash
-        failures = await self._stored(self._store.failures_to_call, recipe.hash, toolloop.TRUSTED_FAILURES)
-
-        async def open_up() -> int:
-            if is_down:
-                raise PageWaits(is_down.reason, is_down.detail)
-            await client.load(client.num_ctx, settings.keep_alive)
-            # The embedded model computes one request at a time.
-            return settings.parallel or (1 if settings.embedded else await client.slots())
-
-        summarizer = Summarizer(
-            recipe=recipe,
-            style=style,
-            prompts=texts,
-            chat=client.chat,
-            ability=toolloop.Ability(toolloop.Policy(settings.tool_calls), model.tools, failures),
-            slots=Slots(open_up),
-            secret=await self._stored(self._store.secret),
-            num_ctx=client.num_ctx,
-            vocabulary=vocabulary,
-            accept=_accepted,
-            memory=self._memory(),
-            emit=self._emit,
-            now=now,
-            allow_partial=settings.allow_partial,
-            partials=InFlight(),
-            finals=InFlight(),
-        )
-        summarizer.check()
-        return summarizer
-
-    def _memory(self) -> Memory:
+    async def _books(self) -> Books:
         store = self._store
-        if self._settings.force:
-            return Memory(self._bound(store.chunks), _nothing, _nothing, _nothing)
-        return Memory(
+        memory = Memory(
             self._bound(store.chunks),
             self._bound(store.recall_map),
             self._bound(store.recall_reduce),
             self._bound(store.recall_final),
         )
-
-    def _num_ctx(self, model: Model) -> int:
-        """The context of this run, in tokens: a multiple of 256, and no more than the model was trained for."""
-        wanted = self._settings.num_ctx or (
-            embedded.DEFAULT_CONTEXT
-            if self._settings.embedded
-            # What is loaded already is taken as it is, if it will do: another context loads the model anew.
-            else max(DEFAULT_NUM_CTX, min(model.loaded_context, MOST_NUM_CTX))
+        if self._settings.force:
+            memory = Memory(memory.chunks, _nothing, _nothing, _nothing)
+        return Books(
+            secret=await self._stored(store.secret),
+            memory=memory,
+            ratios=self._bound(store.ratios),
+            failures_to_call=self._bound(store.failures_to_call),
+            add_recipe=self._bound(store.add_recipe),
+            emit=self._emit,
+            now=now,
         )
-        if model.trained_context and wanted > model.trained_context:
-            wanted = model.trained_context
-            if self._settings.num_ctx:
-                self._console.say(f"{model.name} was trained for {wanted} tokens: more context would be cut in silence")
-        return wanted // 256 * 256
 
     def _frontier(self, errand: Errand) -> Frontier:
         loop = asyncio.get_running_loop()
@@ -450,11 +397,6 @@ def _nobody(now: bool) -> None:
 
 async def _nothing(*_: str) -> None:
     """What is remembered when everything is to be asked anew."""
-
-
-def _accepted(written: str, source: str, language: str) -> str:
-    """What of an answer is kept."""
-    return written.strip()
 
 
 def _lost(error: BaseException) -> RunLost | None:

@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
@@ -27,6 +27,26 @@ OLLAMA_PORT = 11_434
 DEFAULT_HOST = f"http://127.0.0.1:{OLLAMA_PORT}"
 LONGEST = timedelta(days=36_500)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How the pages of some sites, or with some tags, are summarized otherwise; `None`: as all others are."""
+
+    name: str = ""
+    sites: frozenset[str] = frozenset()
+    """Host names, with those below them; `*` stands for anything."""
+    tags: frozenset[str] = frozenset()
+    model: str | None = None
+    prompts: Path | None = None
+    language: str | None = None
+    style: str | None = None
+    words: int | None = None
+
+    def over(self, settings: Settings) -> Settings:
+        """The settings with what this profile says in their place."""
+        own = {name: getattr(self, name) for name in ("model", "prompts", "language", "style", "words")}
+        return replace(settings, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,8 @@ class Settings:
     """After it no page is taken; what is under way then has `grace`."""
     lock_wait: timedelta
     """For another run to end."""
+    profiles: tuple[Profile, ...] = ()
+    """The first that matches a page counts."""
 
     def public(self) -> dict[str, object]:
         """What is kept of them with the run: nothing in them is secret."""

@@ -440,6 +440,8 @@ class Store:
         db.execute(queries.ADD_SUMMARY_CHUNKS, [summary_id, event.text_hash])
         left_out = [(reason, summary_id, number) for number, reason in event.left_out.items()]
         db.executemany(queries.LEAVE_OUT, left_out)
+        carried = [(summary_id, *asdict(each).values()) for each in event.evidence]
+        db.executemany("INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?)", carried)
         if event.method == "single":
             db.execute(queries.ADD_SINGLE_ANSWER, {name: row[name] for name in queries.SINGLE_ANSWER_VALUES})
         db.execute(queries.PAGE_SUMMARIZED, [event.task.page_id])
@@ -466,7 +468,7 @@ class Store:
             "by_model": event.stage in (Stage.MAP, Stage.REDUCE),
         }
         db.execute(queries.PAGE_NOT_DONE, row)
-        if event.stage:
+        if event.stage and outcome is not Outcome.UNCHANGED:
             self._attempt(db, event, event.stage, refusal.reason.value, refusal.detail[:500])
         self._end_item(db, event, outcome, stands.reason.value)
 
@@ -493,11 +495,6 @@ class Store:
         with self.transaction("settle") as db:
             db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
             db.execute(queries.SETTLE_NOT_DUE, [iso(time), self.run_id, iso(time)])
-
-    def settle_same_recipe(self, recipe: str) -> None:
-        """Ends the items of this run whose newest summary is of the present text and by this recipe."""
-        with self.transaction("settle") as db:
-            db.execute(queries.SETTLE_SAME_RECIPE, [iso(now()), self.run_id, recipe])
 
     def waiting_for_model(self) -> bool:
         """Whether items of this run have ended because the model is down."""
@@ -585,9 +582,9 @@ class Store:
         rows = self._rows(queries.LAST_CALLS, [recipe, most])
         return next((number for number, row in enumerate(rows) if not row["primed"]), len(rows))
 
-    def other_recipes(self, recipe: str) -> int:
-        """How many pages of this run stand summarized by another recipe only."""
-        return int(self._one(queries.OTHER_RECIPES, [self.run_id, recipe])[0])
+    def other_recipes(self, recipes: Sequence[str]) -> int:
+        """How many pages of this run stand summarized by other recipes than these only."""
+        return int(self._one(queries.OTHER_RECIPES, [self.run_id, json.dumps(recipes)])[0])
 
     def result(self, page_id: int) -> sqlite3.Row:
         """One page as it stands, and what this run did with it: the `--json` line of a run."""
@@ -637,6 +634,8 @@ def _task(row: sqlite3.Row, anew: bool, from_text: bool) -> Task:
         text_hash=row["text_hash"] or "",
         summarized=bool(row["summarized"]) and not anew,
         document=document,
+        recipe=row["recipe"] or "",
+        tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
     )
 
 

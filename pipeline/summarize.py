@@ -21,8 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 import pydantic
 
-from pipeline import languages, prompts, toolloop
+from pipeline import language_names, prompts, toolloop
 from pipeline.chunk import VERSION, split
+from pipeline.clean import cleaned
 from pipeline.errors import PageFailed, PageNotDone, TooLong
 from pipeline.prompts import Prompts
 from pipeline.records import Chunk, Final, Partial, Reason, Recipe, ToolCall, ToolSpec, digest
@@ -56,14 +57,14 @@ class Style:
     """How a summary is to be written; a part of the recipe."""
 
     words: int = 100
-    language: str = languages.SOURCE
+    language: str = language_names.SOURCE
     """An ISO 639-1 code, or `source`: the language of the page."""
     form: str = "paragraph"
     """One of `prompts.STYLES`."""
 
     def language_for(self, source_language: str) -> str:
         """The code of the language that a summary is to be in; empty when that is not known."""
-        return languages.code_of(source_language if self.language == languages.SOURCE else self.language)
+        return language_names.code_of(source_language if self.language == language_names.SOURCE else self.language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +282,7 @@ async def _mapped(chunk: Chunk, of: int, kit: Kit) -> str:
 
 
 def _short_task(name: str, what: str, kit: Kit) -> str:
-    return kit.prompts.filled(name, what=what, words=kit.partial_words, language=languages.named(kit.language))
+    return kit.prompts.filled(name, what=what, words=kit.partial_words, language=language_names.named(kit.language))
 
 
 async def _finished(parts: Sequence[str], kit: Kit) -> Final:
@@ -371,7 +372,7 @@ async def _partial(shown: _Shown, kit: Kit, *, of_parts: bool) -> Partial:
 async def _final(what: str, text: str, kit: Kit, *, of_parts: bool) -> Final:
     style = kit.style
     shape = kit.prompts.filled(f"style_{style.form}")
-    named = languages.named(kit.language)
+    named = language_names.named(kit.language)
     task = kit.prompts.filled("final", what=what, words=style.words, language=named, shape=shape)
 
     def read(answer: str) -> _Read:
@@ -437,7 +438,7 @@ def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _
     if len(written.key_points) < points:
         raise PageFailed(Reason.OUTPUT_REJECTED, "not the JSON asked for: no key points")
     summary = kit.accept(_ended(written.summary, words * CHARACTERS_A_WORD), source)
-    kept = (_kept(_ended(point, MAX_POINT_CHARACTERS), source, kit) for point in written.key_points)
+    kept = (cleaned(_MARKS.sub("", _ended(point, MAX_POINT_CHARACTERS)), source) for point in written.key_points)
     return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])
 
 
@@ -446,14 +447,6 @@ def _by_schema_or_plain(answer: str, source: str, kit: Kit, words: int, points: 
     if answer.lstrip().startswith(("{", "[")):
         return _by_schema(answer, source, kit, words, points)
     return _Read(kit.accept(answer, source), (), ("plain_text",))
-
-
-def _kept(point: str, source: str, kit: Kit) -> str:
-    """A key point without its mark; empty when it is not worth keeping."""
-    try:
-        return kit.accept(_MARKS.sub("", point), source)
-    except PageFailed:
-        return ""
 
 
 def _ended(text: str, most: int) -> str:
@@ -473,7 +466,7 @@ def limit(url: str, style: Style, language: str, words: Prompts, num_ctx: int, m
     """The tokens that a part of this page may have. Raises `UsageError` when the context is too small for any."""
     what = "part 100 of 100 of a page, each part of it in a few sentences"
     shape = words.filled(f"style_{style.form}")
-    fields = {"what": what, "words": style.words, "language": languages.named(language)}
+    fields = {"what": what, "words": style.words, "language": language_names.named(language)}
     tasks = [
         words.filled("map", **fields),
         words.filled("reduce", **fields),

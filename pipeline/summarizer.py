@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import count
 
 from pipeline import prompts, summarize, tokens, toolloop
 from pipeline.chunk import split
+from pipeline.evidence import CARRIED, claims
+from pipeline.evidence import evidence as found
 from pipeline.inflight import InFlight
+from pipeline.languages import guess, sample
 from pipeline.page import Emit, Written
 from pipeline.prompts import Prompts
 from pipeline.records import (
@@ -18,6 +22,7 @@ from pipeline.records import (
     Chunked,
     ChunkSummarized,
     Document,
+    Evidence,
     Final,
     Measured,
     Partial,
@@ -26,6 +31,7 @@ from pipeline.records import (
     Task,
 )
 from pipeline.slots import Slots
+from pipeline.verify import flags
 
 Ask = Callable[[], Awaitable[Partial]]
 Recall = Callable[[str, str], Awaitable[Partial | None]]
@@ -42,16 +48,20 @@ class Memory:
 
 
 class Vocabulary:
-    """How many tokens this run's model makes of a text, learned from what its server counts."""
+    """How many tokens this run's model makes of a text, learned from what its server counts.
+
+    What is learned counts from the next run on: how a page is cut does not hang on the pages before it.
+    """
 
     def __init__(self, model: str, ratios: tokens.Ratios) -> None:
         self._model = model
+        self._known = ratios
         self._ratios = ratios
         self._saved = ratios
 
     def measure(self, text: str) -> int:
         """Tokens of a text as a model is shown it, at most."""
-        return tokens.estimate(prompts.defused(text), self._ratios)
+        return tokens.estimate(prompts.defused(text), self._known)
 
     def counted(self, units: Mapping[str, int], real: int) -> None:
         """A prompt of so many `tokens.units` had `real` tokens."""
@@ -109,9 +119,19 @@ class Summarizer:
             whole = summarize.Whole(final, tuple(chunks), {})
         else:
             whole = await summarize.whole(chunks, kit)
-        method = "single" if len(whole.chunks) == 1 else "map_reduce"
+        # In a thread: a text of a megabyte is looked through for seconds.
+        lacking, evidence = await asyncio.to_thread(_checked, whole.final, document.text)
+        partly = ("partial",) if whole.left_out else ()
+        named = tuple(dict.fromkeys((*whole.final.flags, *partly, *lacking)))
         return Written(
-            whole.final, self.recipe.hash, kit.language, method, len(whole.chunks), whole.coverage, whole.left_out
+            final=replace(whole.final, flags=named),
+            recipe=self.recipe.hash,
+            language=kit.language,
+            method="single" if len(whole.chunks) == 1 else "map_reduce",
+            chunks=len(whole.chunks),
+            coverage=whole.coverage,
+            left_out=whole.left_out,
+            evidence=evidence,
         )
 
     async def _chunks(self, task: Task, document: Document, kit: summarize.Kit) -> list[Chunk]:
@@ -123,7 +143,7 @@ class Summarizer:
         return chunks
 
     def _kit(self, task: Task, document: Document) -> summarize.Kit:
-        language = self.style.language_for(document.language)
+        language = self.style.language_for(document.language or guess(sample(document.text)))
 
         async def once_map(key: str, ask: Ask) -> Partial:
             return await self._once(task, "map", key, ask)
@@ -170,3 +190,10 @@ class Summarizer:
             return answer
 
         return await self.partials.once(f"{step} {key}", answered)
+
+
+def _checked(final: Final, source: str) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:
+    """What in a summary does not stand in its source, as flags; and for each claim the passage that carries it best."""
+    evidence = found(claims(final.summary, final.key_points), source)
+    unsupported = ("unsupported",) if any(each.score < CARRIED for each in evidence) else ()
+    return (*flags(final.summary, final.key_points, source), *unsupported), evidence

@@ -28,6 +28,8 @@ TRUSTED_FAILURES = 3
 _TRY_AGAIN = frozenset({Reason.LLM_TRUNCATED, Reason.LLM_EMPTY, Reason.LLM_ERROR, Reason.OUTPUT_REJECTED})
 """Faults of one answer: another seed may write a better one."""
 _LONGEST_PRINTED = 4_000
+_AROUND_A_CALL = 100
+"""Characters of tags, fences and good intentions that may stand around a call which is all of an answer."""
 
 Chat = Callable[[Request], Awaitable[Answer]]
 Lookup = Callable[[ToolCall], str | None]
@@ -161,12 +163,12 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
     request = Request(_with_text(job, mode), job.num_predict, schema=job.schema)
     try:
         answer = await chat(request)
-        return job.read(answer.text), answer
+        return job.read(_no_call(answer.text, job.tool)), answer
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
     answer = await chat(replace(request, num_predict=job.more, schema=job.schema_again, again=True))
-    return job.read_again(answer.text), answer
+    return job.read_again(_no_call(answer.text, job.tool)), answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,14 @@ def _printed(text: str, tool: ToolSpec) -> Iterator[ToolCall]:
     found = [call for value in _objects(text[:_LONGEST_PRINTED]) if (call := _as_call(value, tool))]
     if len(found) == 1:
         yield found[0]
+
+
+def _no_call(text: str, tool: ToolSpec) -> str:
+    """The text, if it is not one more call: where no tool is offered a model that knows only to call prints it."""
+    around = text[: text.find("{")] + text[text.rfind("}") + 1 :]
+    if len(around) < _AROUND_A_CALL and any(_printed(text, tool)):
+        raise PageFailed(Reason.OUTPUT_REJECTED, f"a call of {tool.name} in place of an answer")
+    return text
 
 
 def _objects(text: str) -> Iterator[dict[str, object]]:

@@ -33,14 +33,14 @@ REPEATED = "\u3164"
 SHOWN_LATER_CHARACTERS = 1_000
 """A page with this much text in what its styles hide and next to none elsewhere shows it by a script."""
 
-INVISIBLE = re.compile(
+_UNSEEN = re.compile(
     "[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
     "\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]+"
-    # Joiners shape the letters beside them (Persian, Hindi, emoji); by themselves they only hide something.
-    "|(?<!\\w)[\u200c\u200d]+(?!\\S)|(?<=[\u0000-\u007f])[\u200c\u200d]+|[\u200c\u200d]{2,}"
 )
 """Characters that are not seen, or control what is: they are no text."""
+# Joiners shape the letters beside them (Persian, Hindi, emoji); by themselves they only hide something.
+_LONE_JOINERS = re.compile("(?<!\\w)[\u200c\u200d]+(?!\\S)|(?<=[\u0000-\u007f])[\u200c\u200d]+|[\u200c\u200d]{2,}")
 
 
 def _names_in(words: str) -> tuple[str, ...]:
@@ -146,7 +146,18 @@ def see(markup: str) -> Seen | None:
 
 def invisible(text: str) -> int:
     """How many characters of a text are not seen. Control characters do not count."""
-    return sum(len(run) for run in INVISIBLE.findall(text) if run[0] > "\x9f")
+    runs = _UNSEEN.findall(text) + (_LONE_JOINERS.findall(text) if _has_joiners(text) else [])
+    return sum(len(run) for run in runs if run[0] > "\x9f")
+
+
+def without_invisible(text: str) -> str:
+    """A text without the characters that are not seen, or control what is."""
+    seen = _UNSEEN.sub("", text)
+    return _LONE_JOINERS.sub("", seen) if _has_joiners(seen) else seen
+
+
+def _has_joiners(text: str) -> bool:
+    return "\u200c" in text or "\u200d" in text
 
 
 def language(tree: HtmlElement) -> str:

@@ -28,6 +28,8 @@ from aiohttp import web
 Body = dict[str, Any]
 Behave = Callable[[Body], Body]
 """A chat request → the `message` of the reply, or {"status": …, "error": …}, or a whole reply with `done`."""
+Count = Callable[[str], int]
+"""A text → its tokens, in the vocabulary of a model."""
 
 MODEL = "fake:latest"
 DIGEST = "f" * 64
@@ -58,9 +60,9 @@ def tokens_of(text: str) -> int:
     return -(-len(_bytes(text)) // _TOKEN_BYTES)
 
 
-def prompt_tokens(body: Body) -> int:
+def prompt_tokens(body: Body, count: Count = tokens_of) -> int:
     """What the prompt of a request has, for a model with tools and with room for all of it."""
-    return tokens_of(_prompt(body))
+    return count(_prompt(body))
 
 
 def writes(body: Body) -> Body:
@@ -84,11 +86,26 @@ def right_call(body: Body) -> Body:
 
 
 class FakeOllama:
-    """The server: `url`, what it was asked, what its model saw, and `behave`, which may be changed at any time."""
+    """The server: `url`, what it was asked, what its model saw, and `behave`, which may be changed at any time.
 
-    def __init__(self, behave: Behave = writes, capabilities: tuple[str, ...] = ("completion", "tools")) -> None:
+    `count` is the vocabulary of its model for prompts (answers are counted by bytes), `refusal` how it words that a
+    prompt is too long; one that does not obey cuts the prompt in silence even when it is told not to.
+    """
+
+    def __init__(
+        self,
+        behave: Behave = writes,
+        capabilities: tuple[str, ...] = ("completion", "tools"),
+        *,
+        count: Count = tokens_of,
+        refusal: Callable[[int, int], str] | None = None,
+        obeys: bool = True,
+    ) -> None:
         self.behave = behave
         self.capabilities = capabilities
+        self.count = count
+        self.refusal = refusal or too_long
+        self.obeys = obeys
         self.chats: list[Body] = []
         """Requests with messages, as they came."""
         self.loads: list[Body] = []
@@ -144,7 +161,7 @@ class FakeOllama:
         if not body.get("messages"):
             return _answered(body, {"done_reason": self._loaded(body)})
         load = self._load(body.get("options") or {})
-        prompt = _seen(body, "tools" in self.capabilities)
+        prompt = self._evaluated(body)
         self.seen.append(prompt.text)
         said = self.behave(prompt.body)
         if "error" in said:
@@ -154,6 +171,16 @@ class FakeOllama:
         answer = self._written(body, said)
         counts = _counts(load, prompt.tokens, answer.tokens)
         return _answered(body, {"message": answer.message, "done_reason": answer.reason} | counts)
+
+    def _evaluated(self, body: Body) -> _Prompt:
+        """What the model sees of a request."""
+        body = body | {"messages": _visible(body["messages"], "tools" in self.capabilities)}
+        context, count = served_context(body), prompt_tokens(body, self.count)
+        if count < context:
+            return _Prompt(body, _prompt(body), count)
+        if body.get("truncate") is False and self.obeys:
+            raise _Refused(400, self.refusal(count, context))
+        return _shortened(body, context, self.count)
 
     def _load(self, options: Body) -> int:
         """What of a request's time goes into loading: much where the context is another one."""
@@ -244,17 +271,6 @@ def served_context(body: Body) -> int:
     return min(-(-asked // _CONTEXT_STEP) * _CONTEXT_STEP, TRAINED_CONTEXT)
 
 
-def _seen(body: Body, knows_tools: bool) -> _Prompt:
-    """What the model sees of a request."""
-    body = body | {"messages": _visible(body["messages"], knows_tools)}
-    context, count = served_context(body), prompt_tokens(body)
-    if count < context:
-        return _Prompt(body, _prompt(body), count)
-    if body.get("truncate") is False:
-        raise _Refused(400, too_long(count, context))
-    return _shortened(body, context)
-
-
 def _visible(messages: list[Body], knows_tools: bool) -> list[Body]:
     """The messages that the model's template has a place for; the others vanish in silence."""
     if knows_tools:
@@ -264,22 +280,23 @@ def _visible(messages: list[Body], knows_tools: bool) -> list[Body]:
     return [message for message in without_calls if message.get("role") in roles and message.get("content")]
 
 
-def _shortened(body: Body, context: int) -> _Prompt:
+def _shortened(body: Body, context: int, tokens: Count) -> _Prompt:
     """A prompt that does not fit, as the server cuts it: whole messages from the front, then the middle of the text."""
     messages = list(body["messages"])
-    while prompt_tokens(body | {"messages": messages}) >= context:
+    while prompt_tokens(body | {"messages": messages}, tokens) >= context:
         others = [index for index, message in enumerate(messages[:-1]) if message["role"] != "system"]
         if not others:
             break
         del messages[others[0]]
     body = body | {"messages": messages}
-    text, count = _prompt(body), prompt_tokens(body)
-    if count < context:
+    text = _prompt(body)
+    if (count := tokens(text)) < context:
         return _Prompt(body, text, count)
-    count = _KEPT_TOKENS + (context - _KEPT_TOKENS) // 2
     raw = _bytes(text)
-    end = raw[-(count - _KEPT_TOKENS) * _TOKEN_BYTES :].decode(errors="ignore")
-    text = raw[: _KEPT_TOKENS * _TOKEN_BYTES].decode(errors="ignore") + end
+    size = _token_bytes(raw, count)
+    count = _KEPT_TOKENS + (context - _KEPT_TOKENS) // 2
+    end = raw[-(count - _KEPT_TOKENS) * size :].decode(errors="ignore")
+    text = raw[: _KEPT_TOKENS * size].decode(errors="ignore") + end
     left = {"role": messages[-1]["role"], "content": end.removesuffix(_ANSWER_BEGINS).removesuffix(_TURN_ENDS)}
     return _Prompt(body | {"messages": [left]}, text, count)
 
@@ -295,6 +312,11 @@ def _prompt(body: Body) -> str:
         text = (message.get("content") or "") + _calls_as_text(message.get("tool_calls") or [])
         turns.append((message.get("role", ""), text))
     return "".join(f"<|im_start|>{role}\n{text}{_TURN_ENDS}" for role, text in turns) + _ANSWER_BEGINS
+
+
+def _token_bytes(text: bytes, tokens: int) -> int:
+    """What a token of a text has, in whole bytes, on the average."""
+    return max(1, -(-len(text) // max(1, tokens)))
 
 
 def _calls_as_text(calls: list[Body]) -> str:

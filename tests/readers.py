@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from pipeline.extract import Extractor
+from pipeline.extract import Extractor, read_page
 from pipeline.records import Document, Page, Refusal
 
 MOST_BYTES = 1 << 30
@@ -21,7 +21,7 @@ def page(body: bytes | str, media: str = "text/html", charset: str = "", url: st
     return Page(url, url, 200, media, charset, body if isinstance(body, bytes) else body.encode())
 
 
-def act(page: Page) -> Document | Refusal:
+def act(page: Page) -> Document | Refusal:  # noqa: C901, PLR0912 - one line for each thing to do
     """Does what the body says."""
     match page.body.decode().split():
         case ["hang", *fifo]:
@@ -41,6 +41,12 @@ def act(page: Page) -> Document | Refusal:
             raise IndexError("no such\nelement")
         case ["recurse"]:
             return act(page)
+        case ["article", *_]:
+            return read_page(page)
+        case ["caches"]:
+            import trafilatura.utils
+
+            return Document(str(trafilatura.utils.trim.cache_info().currsize))
         case ["limits"]:
             limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_CPU, resource.RLIMIT_AS)]
             return Document(" ".join(map(str, [*limits, multiprocessing.get_start_method(allow_none=True)])))

@@ -23,6 +23,8 @@ STAGES = {"urls", "frontier", "fetch", "extract", "llm", "embedded", "store"}
 CONDUCTORS = {"__main__", "cli", "options", "run", "engine", "page", "summarizer", "settings", "console"}
 PURE = {"chunk", "tokens", "toolloop", "prompts", "languages", "summarize", *EVERYBODYS}
 PURE |= {"charsets", "visible", "styles", "walls"}
+PURE |= {"accept", "clean", "links", "openings", "rejections", "language_names", "sentences"}
+PURE |= {"verify", "facts", "numerals", "dates", "evidence"}
 
 KNOWN_TWICE = {
     "aiohttp": {"fetch", "embedded"},  # as a client; as a server

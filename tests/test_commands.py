@@ -202,13 +202,13 @@ def test_a_page_that_is_not_there_is_2_with_a_hint(shell: Shell, filled: Path) -
 # search
 
 
-def test_search_gives_title_url_and_how_the_summary_begins(shell: Shell) -> None:
+def test_search_gives_title_url_and_the_passage_with_the_words(shell: Shell) -> None:
     said = shell("search", "RESERVOIR", "town")
     assert said.err == ""
     assert said.out.splitlines() == [
         "The reservoir above the town",
         "  http://a.example/reservoir",
-        "  What The reservoir above the town says. On two lines.",
+        "  What The [reservoir] above the [town] says. On two lines.",
     ]
     assert urls(shell("search", "마르지", "--json")) == ["http://b.example/mul?lang=ko"]
 

@@ -101,6 +101,11 @@ def test_title_author_site_and_date_come_with_it() -> None:
     assert found.published == "2024-05-14"
 
 
+def test_no_date_is_guessed_from_a_text() -> None:
+    body = f"<h1>Minutes of June 2024</h1>{ARTICLE}<p>The rent of 2019 was 3 euros, and on 4 May 2023 it was 5.</p>"
+    assert document(read_page(page(html(body)))).published == ""
+
+
 def test_a_title_of_a_megabyte_is_cut() -> None:
     found = document(read_page(page(f"<html><head><title>{'Boats ' * 200_000}</title></head><body>{ARTICLE}")))
     assert 0 < len(found.title) <= 300
@@ -336,6 +341,13 @@ def test_a_fault_loses_its_page_only_and_says_where_it_is() -> None:
     assert reasons(found) == [Reason.EXTRACT_CRASH, None, Reason.EXTRACT_CRASH, None]
     assert isinstance(found[0], Refusal)
     assert re.fullmatch(r"IndexError in readers\.py:\d+: no such element", found[0].detail)
+
+
+def test_a_worker_keeps_nothing_of_a_large_page() -> None:
+    small, large = f"article <p>{SENTENCE}</p>", f"article <p>{SENTENCE}</p>" + " " * 1_000_000
+    found = extracted([small, "caches", large, "caches"])
+    assert int(document(found[1]).text) > 0
+    assert int(document(found[3]).text) == 0
 
 
 def test_workers_are_spawned_and_bounded_in_memory_and_processor_time() -> None:

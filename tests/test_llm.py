@@ -12,7 +12,7 @@ import pytest
 from fake_ollama import DIGEST, FakeOllama, serving
 from recorded import RECORDINGS
 
-from pipeline import llm
+from pipeline import llm, tokens
 from pipeline.errors import ModelUnusable, NoTools, PageFailed, PageWaits, TooLong
 from pipeline.llm import TRIES, ModelClient, slots_of
 from pipeline.records import Answer, Message, Reason, Request, ToolCall
@@ -273,6 +273,28 @@ def test_a_prompt_of_which_too_little_was_counted_was_cut_and_its_answer_is_thro
     with pytest.raises(PageFailed) as told:
         asked(fake, Request((Message("user", "The text of a page is here. " * 250),), 100))
     assert told.value.reason is Reason.LLM_CONTEXT
+
+
+def test_a_prompt_that_left_no_room_for_the_answer_was_too_long_and_its_count_is_known(fake: FakeOllama) -> None:
+    fake.behave = lambda body: reply(done_reason="stop", prompt_eval_count=2_000, eval_count=100)
+    with pytest.raises(TooLong) as told:
+        asked(fake)
+    assert (told.value.prompt_tokens, told.value.served_context) == (2_000, 2_048)
+
+
+def test_a_count_that_is_what_is_left_of_a_cut_prompt_is_taken_for_one(fake: FakeOllama) -> None:
+    # Recorded: a server with a context of 512 counts 258 tokens of 1,814, as here 1,026 of however many.
+    fake.behave = lambda body: reply(done_reason="stop", prompt_eval_count=1_026, eval_count=10)
+    with pytest.raises(TooLong):
+        asked(fake)
+    assert llm.left_of_a_cut_prompt(512) == 258
+
+
+def test_a_table_of_numbers_is_not_taken_for_a_prompt_that_was_cut(fake: FakeOllama) -> None:
+    # cl100k makes one token of three digits, as Llama 3 does.
+    fake.count = tokens.count
+    table = "\n".join(f"| {number:09} | {number * 7:09} |" for number in range(123_456_000, 123_456_080))
+    assert asked(fake, Request((Message("user", table),), 100)).text
 
 
 def test_what_the_server_counts_is_told_also_of_a_prompt_that_it_refuses(fake: FakeOllama) -> None:

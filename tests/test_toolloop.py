@@ -110,6 +110,29 @@ def test_a_call_that_is_no_answer_at_all_is_no_fault_of_the_page(reason: Reason)
     assert reads(requests[-1])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "get_page", "arguments": {"url": "u", "part": 2}}',
+        '<tool_call>\n{"name": "get_page", "arguments": {"url": "u", "part": 3}}\n</tool_call>',
+        'I will read the next one.\n```json\n{"url": "u", "part": 3}\n```',
+    ],
+)
+def test_one_more_call_in_place_of_an_answer_is_none(text: str) -> None:
+    with pytest.raises(PageFailed) as told:
+        ran(lambda request: said("", RIGHT) if request.tools else said(text))
+    assert told.value.reason is Reason.OUTPUT_REJECTED
+    again = iter([text])
+    outcome, _ = ran(lambda request: said("", RIGHT) if request.tools else said(next(again, "summary")))
+    assert outcome.value == "summary"
+
+
+def test_a_summary_that_quotes_a_call_is_an_answer() -> None:
+    text = 'The page explains how a model calls a tool: it writes {"name": "get_page", "arguments": {}} and waits. ' * 2
+    outcome, _ = ran(lambda request: said("", RIGHT) if request.tools else said(text))
+    assert outcome.value == text
+
+
 def test_a_server_that_is_down_is_told_as_it_is() -> None:
     def model(request: Request) -> Answer:
         raise PageWaits(Reason.LLM_DOWN)

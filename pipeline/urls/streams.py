@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
-from pipeline.answers import charset_of
+from pipeline.charsets import codec_of
 from pipeline.errors import UsageError
 from pipeline.urls.items import Unreadable
 from pipeline.urls.kinds import Kind, kind_of
@@ -108,9 +108,9 @@ def encoding_of(head: bytes, charset: str = "") -> str:
             return encoding
     declared = _DECLARED.match(head) or (_META.search(head, 0, 2_048) if head.lstrip().startswith(b"<") else None)
     named = charset or (declared[1].decode("ascii", "replace") if declared else "")
-    # The same tests as for a page. UTF-16 without a mark is told above: what says so in ASCII is not UTF-16.
-    known = charset_of(f"text/xml; charset={named}")
-    return known if known and not codecs.lookup(known).name.startswith(("utf-16", "utf-32")) else "utf-8-sig"
+    codec = codec_of(named) if named else ""
+    # UTF-16 without a mark is told above: what says so in ASCII is not UTF-16.
+    return codec if codec and not codec.startswith(("utf-8", "utf-16", "utf-32")) else "utf-8-sig"
 
 
 class _Rewound(io.RawIOBase):

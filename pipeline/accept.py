@@ -1,0 +1,21 @@
+"""What a model wrote into what of it may be kept, or into why none of it is a summary. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.clean import cleaned
+from pipeline.errors import PageFailed
+from pipeline.records import Reason
+from pipeline.rejections import rejection
+
+
+def accepted(written: str, source: str, *, words: int, language: str, prompts: Sequence[str]) -> str:
+    """The text without what a reader must not get. Raises `PageFailed` (`output_rejected`) if it is no summary.
+
+    `source` is what the model was shown, `prompts` what it was told. Wrong facts are no reason: they are flags.
+    """
+    text = cleaned(written, source, prompts)
+    if why := rejection(text, source, words=words, language=language or "source", prompts=prompts):
+        raise PageFailed(Reason.OUTPUT_REJECTED, why)
+    return text
