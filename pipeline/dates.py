@@ -80,8 +80,6 @@ def _named(text: str) -> Iterator[Date]:
 def _in_digits(text: str) -> Iterator[Date]:
     """2024-05-14, 14.05.2024, 2024年5月14日, 5月14日."""
     for match in _IN_DIGITS.finditer(text):
-        if _INSIDE.match(text, max(0, match.start() - 1), match.start()):
-            continue
         first, *others = re.findall(r"\d+", match[0])
         if len(first) == 4:
             yield Date(*match.span(), int(first), int(others[0]), int(others[1]) if others[1:] else 0)

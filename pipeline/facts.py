@@ -136,18 +136,16 @@ class _Word:
 
 def names(text: str) -> Iterator[Name]:
     """The proper names of a text, as far as capitals tell."""
-    found = _placed(text)
-    inside = {word.text for word in found if word.capital and not word.begins}
     run: list[_Word] = []
-    for word in found:
+    for word in _placed(text):
         linked = bool(run) and word.follows and (word.capital or word.text in _PARTICLES)
         if run and not linked:
-            yield _name(text, run, inside)
+            yield _name(text, run)
             run = []
         if linked or word.capital:
             run.append(word)
     if run:
-        yield _name(text, run, inside)
+        yield _name(text, run)
 
 
 def _placed(text: str) -> list[_Word]:
@@ -162,10 +160,10 @@ def _placed(text: str) -> list[_Word]:
     return found
 
 
-def _name(text: str, run: list[_Word], inside: set[str]) -> Name:
+def _name(text: str, run: list[_Word]) -> Name:
     last = max(i for i, word in enumerate(run) if word.capital)
     capitals = [word for word in run if word.capital]
-    sure = tuple(word.text for word in capitals if not word.begins or word.text in inside)
+    sure = tuple(word.text for word in capitals if not word.begins)
     return Name(text[run[0].start : run[last].end], tuple(word.text for word in capitals), sure)
 
 
@@ -189,7 +187,7 @@ def _is_acronym(letters: str, source: Words) -> bool:
 
 
 def _is_known(part: str, source: Words, inflected: bool) -> bool:
-    if part in source.known or part in _NO_NAMES or _DEMONYM.search(part):
+    if part in source.known or part in _NO_NAMES or part in _TITLES or _DEMONYM.search(part):
         return True
     ending = 3 if inflected else 0
     return any(

@@ -32,8 +32,6 @@ _NUMBER = re.compile(r"\d(?:\d{0,2}(?:[ \u00a0\u2009\u202f'’]\d{3})+(?!\d)(?:[
 _IN_A_NAME = re.compile(r"(?<=[A-Za-z_\u00c0-\u024f])|(?<=[A-Z][-/])")
 _ITEM = re.compile(r"(?m)^[ \t]*[(\[]?\d{1,3}[.)\]][ \t]")
 _SEVERAL = re.compile(r"[\d.,]*[^\d.,].*|\d+[.,]\d+[.,].*|(?:[01]?\d|2[0-4])[.,][0-5]\d")
-_UNSURE = frozenset(("k", "m"))
-"""Scales that may be units: `5 m`, `40 k`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,6 @@ def _number(text: str, match: re.Match[str], items: set[int]) -> Number:
     if scale := _AFTER.match(text, match.end()):
         power = int((scale.lastgroup or "e0")[1:])
         scaled = frozenset(_times_ten_to(power, number) for number in readings)
-        scaled |= readings if scale[0].strip(" -").casefold() in _UNSURE else frozenset()
     pieces = frozenset(map(_plain, re.split(r"\D+", written))) if _SEVERAL.fullmatch(written) else frozenset()
     named = _IN_A_NAME.match(text, match.start()) is not None or match.end() in items
     return Number(match.start(), scale.end() if scale else match.end(), readings, scaled, pieces, named)
@@ -145,6 +142,8 @@ _WORDS = {
     "achttien negentien twintig",
     "sv": "noll en två tre fyra fem sex sju åtta nio tio elva tolv tretton fjorton femton sexton sjutton arton "
     "nitton tjugo",
+    "da": "nul en to tre fire fem seks syv otte ni ti elleve tolv tretten fjorten femten seksten sytten atten "
+    "nitten tyve",
     "pl": "zero jeden dwa trzy cztery pięć sześć siedem osiem dziewięć dziesięć jedenaście dwanaście trzynaście "
     "czternaście piętnaście szesnaście siedemnaście osiemnaście dziewiętnaście dwadzieścia",
     "ru": "ноль один два три четыре пять шесть семь восемь девять десять одиннадцать двенадцать тринадцать "
@@ -162,6 +161,7 @@ _TENS = {
     "pt": "trinta quarenta cinquenta sessenta setenta oitenta noventa",
     "nl": "dertig veertig vijftig zestig zeventig tachtig negentig",
     "sv": "trettio fyrtio femtio sextio sjuttio åttio nittio",
+    "da": "tredive fyrre halvtreds tres halvfjerds firs halvfems",
     "pl": "trzydzieści czterdzieści pięćdziesiąt sześćdziesiąt siedemdziesiąt osiemdziesiąt dziewięćdziesiąt",
     "ru": "тридцать сорок пятьдесят шестьдесят семьдесят восемьдесят девяносто",
     "ko": "서른 마흔 쉰 예순 일흔 여든 아흔",
@@ -229,9 +229,14 @@ _JOINTS: dict[str, Callable[[str, str], str]] = {
     "es": lambda one, ten: f"{ten[:-1]}i{one}",
     "it": lambda one, ten: f"{ten[:-1] if one[0] in 'uo' else ten}{one}",
     "sv": lambda one, ten: f"{ten}{one}",
+    "da": lambda one, ten: f"{one}og{ten}",
     "ko": lambda one, ten: f"{ten}{one}",
 }
 """How a language writes 21 to 99 in one word. (Others set them side by side; those are added up.)"""
+
+
+SPELLED = (frozenset(_WORDS) - {"en ordinal"}) | {"Hangul", "Kana", "Han", "Thai"}
+"""The languages, and scripts, whose words for numbers are known."""
 
 
 @cache

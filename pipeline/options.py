@@ -355,6 +355,7 @@ MODEL = together(
     option("--keep-alive", default="10m", help="How long the server keeps the model after the last request."),
     option("--option", type=ModelOption(), multiple=True, help="An option of Ollama's, as top_k=20; may be repeated."),
     option("--parallel", type=Parallel(), default="auto", help="Requests to the model at a time, or `auto`."),
+    option("--vocabulary", type=File(), help="A file of your own with tiktoken's cl100k_base."),
     option(
         "--tool-calls",
         type=click.Choice([policy.value for policy in Policy]),
@@ -367,6 +368,11 @@ WRITING = together(
     option("--language", type=Language(), default=SOURCE, help="Of the summaries: en, ko, ... or `source`."),
     option("--style", type=click.Choice(STYLES), default=STYLES[0], help="The shape of a summary."),
     option("--prompts", type=File(), help="A folder with prompts of your own."),
+    option(
+        "--fallback",
+        type=click.Choice([files.EXTRACTIVE]),
+        help="What a page gets for which the model has no summary: sentences of its own text, flagged.",
+    ),
     option("--allow-partial", is_flag=True, help="Store a summary though parts of the page could not be read."),
 )
 NETWORK = together(

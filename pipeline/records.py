@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
@@ -246,6 +246,10 @@ class Task:
     def waits_for_model(self) -> bool:
         """Whether the page is fetched already and only the model's turn is to come."""
         return self.state is State.FETCHED and self.document is not None
+
+    def as_if_new(self) -> Task:
+        """The same page, of which nothing is known that could spare its site a request, or the model its work."""
+        return replace(self, etag="", last_modified="", text_hash="", summarized=False, document=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
-from pipeline import addresses, engine, names, urls
+from pipeline import addresses, embedded, engine, names, tokens, urls
 from pipeline.console import Console, report
 from pipeline.errors import ModelUnusable, PageNotDone, RunLost
 from pipeline.extract import Extractor
@@ -55,6 +55,8 @@ class Errand:
 
 def run(settings: Settings, errand: Errand, console: Console) -> int:
     """One night: the pages of an errand into summaries. Gives the exit code; raises `RunLost`."""
+    if settings.vocabulary:
+        tokens.load(settings.vocabulary)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go; the night goes on
     with (
         lock(settings.db, settings.lock_wait, console.say),
@@ -110,7 +112,7 @@ class Night:
         """The whole night, from the first line to the exit code."""
         settings = self._settings
         with self._signals(), self._bounded():
-            await self._stored(self._store.begin_run, errand.source, settings.model, settings.public())
+            await self._stored(self._store.begin_run, errand.source, _model_of(settings), settings.public())
             try:
                 await self._gather(errand)
                 await self._stored(self._store.settle, settings.max_age, settings.force or errand.named)
@@ -311,8 +313,13 @@ class Night:
 
     def _frontier(self, errand: Errand) -> Frontier:
         loop = asyncio.get_running_loop()
-        tasks = partial(self._store.tasks_after, anew=self._settings.force, from_text=not errand.fetched)
-        return Frontier(self._bound(self._store.hosts_after), self._bound(tasks), self._settings.delay, loop.time)
+        tasks_after = self._bound(partial(self._store.tasks_after, from_text=not errand.fetched))
+
+        async def anew(host: str, position: int, most: int) -> list[tuple[int, Task]]:
+            return [(place, task.as_if_new()) for place, task in await tasks_after(host, position, most)]
+
+        tasks = anew if self._settings.force and errand.fetched else tasks_after
+        return Frontier(self._bound(self._store.hosts_after), tasks, self._settings.delay, loop.time)
 
     def _fetcher(self, model_hosts: Sequence[str], frontier: Frontier) -> Fetcher:
         return Fetcher(
@@ -393,6 +400,13 @@ class Night:
 
 def _nobody(now: bool) -> None:
     """Who is to stop while nothing is under way."""
+
+
+def _model_of(settings: Settings) -> str:
+    """What the run's model is called, before it is looked for."""
+    if not settings.embedded:
+        return settings.model
+    return embedded.model_name(settings.embedded_model) if settings.embedded_model else embedded.MODEL
 
 
 async def _nothing(*_: str) -> None:

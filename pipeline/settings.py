@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import UsageError
 
+EXTRACTIVE = "extractive"
 PROJECT_FILE = "summarize-batch.toml"
 OWNED_OPTIONS = frozenset({"num_ctx", "num_predict", "seed", "shift"})
 """Options of Ollama that are not the user's: on them hangs that nothing is cut."""
@@ -70,6 +71,8 @@ class Settings:
     """Options of Ollama's, for every request."""
     parallel: int | None
     """Requests to the model at once; `None`: as many as it has slots."""
+    vocabulary: Path | None
+    """A file with cl100k_base, in place of the one that comes with the program."""
     tool_calls: str
     """A `toolloop.Policy`."""
     words: int
@@ -77,6 +80,8 @@ class Settings:
     style: str
     prompts: Path | None
     allow_partial: bool
+    fallback: str | None
+    """`EXTRACTIVE`, or nothing: what a page gets for which the model has no summary."""
     workers: int
     delay: float
     """Seconds between two requests to one host."""

@@ -537,16 +537,14 @@ class Store:
     def _hosts_between(self, after: str, before: str, most: int) -> list[str]:
         return [row[0] for row in self._rows(queries.HOSTS_BETWEEN, [self.run_id, after, before, most])]
 
-    def tasks_after(
-        self, host: str, position: int, most: int, *, anew: bool = False, from_text: bool = False
-    ) -> list[tuple[int, Task]]:
+    def tasks_after(self, host: str, position: int, most: int, *, from_text: bool = False) -> list[tuple[int, Task]]:
         """The next tasks of a host, each with its position; what has waited longest comes first.
 
-        With `anew` a text is to be summarized though it has a summary, with `from_text` so is the stored one as it is.
+        With `from_text` the stored text is to be summarized, though it may have a summary.
         """
         values = {"run_id": self.run_id, "host": host, "position": position, "most": most}
         rows = self._rows(queries.TASKS_AFTER, values)
-        return [(row["item_id"], _task(row, anew or from_text, from_text)) for row in rows]
+        return [(row["item_id"], _task(row, from_text)) for row in rows]
 
     def chunks(self, text_hash: str) -> list[Chunk]:
         """How a stored text was cut; empty when it was not, or is not stored."""
@@ -619,9 +617,9 @@ def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
     return replace(refusal, not_before=max(time + rest, refusal.not_before or time))
 
 
-def _task(row: sqlite3.Row, anew: bool, from_text: bool) -> Task:
+def _task(row: sqlite3.Row, from_text: bool) -> Task:
     document = None
-    if row["text"] is not None and (anew or not row["summarized"]):
+    if row["text"] is not None and (from_text or not row["summarized"]):
         document = Document(row["text"], row["title"], row["author"], row["site"], row["language"], row["published"])
     return Task(
         page_id=row["page_id"],
@@ -632,7 +630,7 @@ def _task(row: sqlite3.Row, anew: bool, from_text: bool) -> Task:
         etag=row["etag"] if row["text_hash"] else "",
         last_modified=row["last_modified"] if row["text_hash"] else "",
         text_hash=row["text_hash"] or "",
-        summarized=bool(row["summarized"]) and not anew,
+        summarized=bool(row["summarized"]) and not from_text,
         document=document,
         recipe=row["recipe"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),

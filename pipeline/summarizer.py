@@ -11,10 +11,12 @@ from itertools import count
 
 from pipeline import prompts, summarize, tokens, toolloop
 from pipeline.chunk import split
+from pipeline.errors import PageFailed
 from pipeline.evidence import CARRIED, claims
 from pipeline.evidence import evidence as found
+from pipeline.extractive import extract
 from pipeline.inflight import InFlight
-from pipeline.languages import guess, sample
+from pipeline.languages import guess, not_in, sample
 from pipeline.page import Emit, Written
 from pipeline.prompts import Prompts
 from pipeline.records import (
@@ -94,6 +96,8 @@ class Summarizer:
     emit: Emit
     now: Callable[[], datetime]
     allow_partial: bool
+    extractive: bool
+    """Whether a page for which the model has no summary gets sentences of its own text."""
     partials: InFlight[Partial]
     finals: InFlight[Written]
     _ages: Iterator[int] = field(default_factory=count)
@@ -106,7 +110,14 @@ class Summarizer:
         """The summary of a document. Raises `PageNotDone`; each answer on the way is kept as it comes."""
         if summarize.is_short(document.text, self.style):
             return Written(summarize.verbatim(document.text), self.recipe.hash, document.language, "verbatim", 0)
-        written = await self.finals.once(document.hash, partial(self._written, task, document))
+        try:
+            written = await self.finals.once(document.hash, partial(self._written, task, document))
+        except PageFailed as failed:
+            sentences = await asyncio.to_thread(extract, document.text, self.style.words) if self.extractive else ""
+            if not sentences:
+                raise
+            final = Final(sentences, (), ("extractive", failed.reason.value))
+            return Written(final, self.recipe.hash, document.language, "verbatim", 0)
         if news := self.vocabulary.news():
             await self.emit(news)
         return written
@@ -194,6 +205,8 @@ class Summarizer:
 
 def _checked(final: Final, source: str) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:
     """What in a summary does not stand in its source, as flags; and for each claim the passage that carries it best."""
-    evidence = found(claims(final.summary, final.key_points), source)
+    # By words: in another language than its source a summary has none of them.
+    translated = not_in("source", final.summary, source)
+    evidence = () if translated else found(claims(final.summary, final.key_points), source)
     unsupported = ("unsupported",) if any(each.score < CARRIED for each in evidence) else ()
     return (*flags(final.summary, final.key_points, source), *unsupported), evidence

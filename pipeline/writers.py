@@ -21,7 +21,7 @@ from pipeline.inflight import InFlight
 from pipeline.llm import Model, ModelClient, first_that_answers
 from pipeline.page import Emit, Written
 from pipeline.records import Document, Recipe, Task
-from pipeline.settings import Profile, Settings
+from pipeline.settings import EXTRACTIVE, Profile, Settings
 from pipeline.slots import Slots
 from pipeline.summarizer import Memory, Summarizer, Vocabulary
 
@@ -61,7 +61,6 @@ class Writers:
     settings: Settings
     books: Books
     say: Callable[[str], None]
-    client: Callable[..., ModelClient] = ModelClient
     hosts: Sequence[str] = ()
     """The servers of the run, once it is entered."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -145,6 +144,7 @@ class Writers:
             emit=books.emit,
             now=books.now,
             allow_partial=settings.allow_partial,
+            extractive=settings.fallback == EXTRACTIVE,
             partials=InFlight(),
             finals=InFlight(),
         )
@@ -159,7 +159,7 @@ class Writers:
     async def _found(self, name: str) -> _Side:
         settings = self.settings
         seconds = settings.timeout.total_seconds()
-        client = await self._stack.enter_async_context(self.client(self._host, name, seconds, dict(settings.option)))
+        client = await self._stack.enter_async_context(ModelClient(self._host, name, seconds, dict(settings.option)))
         is_down: PageWaits | None = None
         try:
             model = await client.describe()

@@ -34,7 +34,8 @@ def site(list_file: Path) -> Iterator[None]:
 
 def run(db: Path, arguments: Sequence[str]) -> int:
     """The command, and how long it took."""
-    command = [COMMAND, *arguments, "--embedded", "--db", str(db)]
+    # The small model writes English, or nothing worth reading.
+    command = [COMMAND, *arguments, "--embedded", "--language", "en", "--db", str(db)]
     print("$ summarize-batch", *command[1:], flush=True)
     started = time.monotonic()
     code = subprocess.run(command, check=False).returncode  # noqa: S603
@@ -57,7 +58,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     table.add_column("title", no_wrap=True, ratio=2)
     table.add_column("summary", no_wrap=True, ratio=3)
     for row in rows:
-        title = row["title"] or urlsplit(row["url"]).path or row["url"]
+        title = row["title"] or (urlsplit(row["url"]).path if row["url"].startswith("http") else row["url"])
         table.add_row(row["state"], row["reason"] or "", title, " ".join((row["summary"] or "").split()))
     console = Console(highlight=False, markup=False)
     console.print(table, width=max(console.width, 100))

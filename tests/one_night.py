@@ -6,11 +6,10 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from fake_ollama import Body, Count, FakeOllama, prompt_tokens, right_call, toke
 
 from pipeline.cli import run_command
 from pipeline.console import Console
-from pipeline.llm import ModelClient
 from pipeline.page import Steps, process
 from pipeline.records import Added, Document, Line, Page, Task, digest
 from pipeline.run import Night
@@ -28,6 +26,8 @@ from pipeline.writers import Writers
 
 _SHOWN = re.compile(r"<<<PAGE (\w+)>>>\n(.*)\n<<<END \1>>>", re.DOTALL)
 _MARK = re.compile(r"\(7\d{7}\)")
+_NO_WORDS = re.compile(r"[\[\]{}<>|\":/`#]+")
+_LONG_WORD = re.compile(r"(\S{12})(?=\S{8})")
 _WORD_JOINER = "\u2060"
 _WRITTEN_CHARACTERS = 40
 
@@ -45,7 +45,7 @@ class Witness:
     """
 
     def __init__(self, count: Count = tokens_of, more: str = "") -> None:
-        """`more` stands at the end of each of its texts."""
+        """`more` stands at the end of what it writes of a part of the page."""
         self._count = count
         self._more = more
         self._saw: dict[str, str] = {}
@@ -66,7 +66,7 @@ class Witness:
         """How the text begins, and the mark."""
         # Of the request alone: the same request has the same answer.
         mark = f"(7{int(digest(joined([body])), 16) % 10**7:07})"
-        text = f"{self._words(body)} {mark}.{self._more}"
+        text = f"{self._words(body)} {mark}.{'' if _MARK.search(shown(body)) else self._more}"
         options = body["options"]
         # At the end of the context the server forgets, and says nothing.
         remembers = prompt_tokens(body, self._count) + tokens_of(text) <= options["num_ctx"]
@@ -75,7 +75,9 @@ class Witness:
 
     @staticmethod
     def _words(body: Body) -> str:
-        return " ".join(_MARK.sub("", shown(body)).split())[:_WRITTEN_CHARACTERS]
+        text = shown(body) or body["messages"][-1]["content"]
+        words = " ".join(_NO_WORDS.sub(" ", _MARK.sub("", text)).split())[:_WRITTEN_CHARACTERS]
+        return _LONG_WORD.sub(r"\1 ", words)
 
     def text_behind(self, summary: str) -> str:
         """The page's text that a summary was made from, through all the answers between, as it was before defusing."""
@@ -110,50 +112,31 @@ class Went:
 def settings(db: Path, *options: str) -> Settings:
     """The settings of a command line."""
     given = run_command.make_context("run", ["urls.txt", "--db", str(db), *options]).params
-    return Settings(**{name: given[name] for name in Settings.__slots__})
+    return Settings(**{name: given[name] for name in Settings.__slots__ if name in given})
 
 
-def night(
-    db: Path,
-    fake: FakeOllama,
-    texts: Mapping[str, str | Document],
-    *options: str,
-    client: Callable[..., ModelClient] = ModelClient,
-) -> Went:
-    """One run over pages that have these texts, by URL, in this order; `client` may be less careful than ours."""
+def night(db: Path, fake: FakeOllama, texts: Mapping[str, str], *options: str) -> Went:
+    """One run over pages that have these texts, by URL, one after the other."""
     before = len(fake.chats)
     given = settings(db, "--host", fake.url, "--model", "fake", "--parallel", "1", *options)
     with Store.open(db) as store, ThreadPoolExecutor(1, "store") as thread:
         store.begin_run("urls.txt", "fake", {})
         store.apply(Added(tuple(Line(url, url, "host", "urls.txt") for url in texts)))
-        with_night = Night(given, store, thread, Console(-1))
-        asyncio.run(_worked(with_night, store, fake, texts, client))
+        asyncio.run(_worked(Night(given, store, thread, Console(-1)), given, store, texts))
         store.end_run("finished", 0, None)
     return Went(db, fake, fake.chats[before:])
 
 
-async def _worked(
-    work: Night,
-    store: Store,
-    fake: FakeOllama,
-    texts: Mapping[str, str | Document],
-    client: Callable[..., ModelClient],
-) -> None:
-    documents = {url: Document(text) if isinstance(text, str) else text for url, text in texts.items()}
-
+async def _worked(night: Night, given: Settings, store: Store, texts: Mapping[str, str]) -> None:
     async def fetch(task: Task) -> Page:
         return Page(task.url, task.url, 200, "text/markdown", "", b"")
 
     async def extract(page: Page) -> Document:
-        return documents[page.url]
+        return Document(texts[page.url])
 
-    async def no_wait(seconds: float) -> None:
-        """Retries come at once in tests."""
-
-    books = await work._books()
-    async with Writers(work._settings, books, lambda text: None, partial(client, sleep=no_wait)) as writers:
+    async with Writers(given, await night._books(), print) as writers:
         await writers.get_ready()
-        steps = Steps(fetch, extract, writers.write, work._emit, now)
+        steps = Steps(fetch, extract, writers.write, night._emit, now)
         while tasks := store.tasks_after("host", 0, 1):
             await process(tasks[0][1], steps)
 

@@ -24,7 +24,7 @@ CONDUCTORS = {"__main__", "cli", "options", "run", "engine", "page", "summarizer
 PURE = {"chunk", "tokens", "toolloop", "prompts", "languages", "summarize", *EVERYBODYS}
 PURE |= {"charsets", "visible", "styles", "walls"}
 PURE |= {"accept", "clean", "links", "openings", "rejections", "language_names", "sentences"}
-PURE |= {"verify", "facts", "numerals", "dates", "evidence"}
+PURE |= {"verify", "facts", "numerals", "dates", "evidence", "extractive"}
 
 KNOWN_TWICE = {
     "aiohttp": {"fetch", "embedded"},  # as a client; as a server

@@ -68,7 +68,9 @@ def test_what_a_terminal_acts_on_or_nobody_sees_goes(written: str, kept: str) ->
     ("written", "kept"),
     [
         ("a <script>alert(1)</script>b", "a b"),
+        ("a <script>x</think>y</script> b", "a b"),
         ("the <script> tag", "the tag"),
+        ("a </ b> c <! d", "a < / b> c < ! d"),
         ("a <!-- hidden -->b", "a b"),
         ("a <b>bold</b> word<br/>H<sub>2</sub>O", "a bold word\nH2O"),
         ("a <img src=x onerror=alert(1)> b", "a b"),

@@ -17,9 +17,9 @@ from pipeline.records import Reason
 from pipeline.store import Store, connect
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/database.md", "docs/reasons.md")
-OF_OTHER_PROGRAMS = {"--counts", "--csv", "--json-cols", "--no-deps", "--require-hashes"}
-"""Options of sqlite-utils and pip that the documents show."""
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/database.md", "docs/reasons.md", "docs/search.md")
+OF_OTHER_PROGRAMS = {"--counts", "--csv", "--json-cols", "--metadata", "--no-deps", "--require-hashes"}
+"""Options of sqlite-utils, Datasette and pip that the documents show."""
 
 OPTIONS = [
     (asked, option)

@@ -30,6 +30,8 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((demo_site.FOLDER / "expected.j
 SALT = "/library/essays/salt/"
 THREAD = "/r/pathofexile/comments/1abcde/first_league_start_righteous_fire_or_toxic_rain/"
 SOME_FAILED = 3
+SMALL = ("--model", embedded.MODEL, "--num-ctx", "2048", "--language", "en", "--words", "60")
+"""As the demo, but for summaries that are written in half the time."""
 
 Chat = dict[str, Any]
 
@@ -119,7 +121,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def first(world: World) -> Night:
-    return world.night("--model", embedded.MODEL, "--num-ctx", "2048")
+    return world.night(*SMALL)
 
 
 def state_of(world: World, path: str) -> sqlite3.Row:
@@ -204,13 +206,13 @@ def test_the_proof_fails_for_requests_that_may_be_cut(world: World, first: Night
 
 
 def test_the_next_nights_pay_only_for_what_changed(world: World, first: Night) -> None:
-    second = world.night("--model", embedded.MODEL, "--num-ctx", "2048")
+    second = world.night(*SMALL)
     assert second.code == SOME_FAILED
     assert second.chats == []
     done = [path for path, expected in EXPECTED.items() if expected["state"] == "summarized"]
     assert not {asked.path for asked in second.asked} & set(done)
 
-    third = world.night("--model", embedded.MODEL, "--num-ctx", "2048", "--max-age", "0s")
+    third = world.night(*SMALL, "--max-age", "0s")
     assert third.chats == []
     conditional = [asked for asked in third.asked if "If-None-Match" in asked.headers]
     assert all(asked.status in (301, 304) for asked in conditional)
@@ -221,7 +223,7 @@ def test_the_next_nights_pay_only_for_what_changed(world: World, first: Night) -
     fact = "somebody once walked from Taoudenni to Timbuktu for it."
     assert html.count(fact) == 1
     page.write_text(html.replace(fact, "somebody once walked from Taoudenni to Djenné for it."), "utf-8")
-    fourth = world.night("--model", embedded.MODEL, "--num-ctx", "2048", "--max-age", "0s")
+    fourth = world.night(*SMALL, "--max-age", "0s")
     assert fourth.code == SOME_FAILED
     assert 0 < len({json.dumps(chat) for chat in fourth.chats if "tools" in chat}) <= 2
     assert all(world.site + SALT in json.dumps(chat) for chat in fourth.chats)

@@ -110,6 +110,11 @@ def test_a_claim_from_several_sentences_has_them_all_and_a_plain_one_has_one() -
     assert carried("The shop opened in 1891.", source)[0] == "Her shop opened in 1891."
 
 
+def test_forms_of_a_word_are_one() -> None:
+    assert carried("Repaired bridges", "The repairs of a bridge. Then nothing.") == ("The repairs of a bridge.", 1.0)
+    assert carried("1.000 Brücken", "1,000 Brücke. Nichts.")[1] == 1.0
+
+
 def test_what_nothing_carries_has_a_place_and_a_low_score() -> None:
     passage, score = carried("Hackers demanded a ransom.", GOOD["a report"].source)
     assert passage

@@ -73,6 +73,7 @@ def test_more_than_three_times_the_words_asked_for_are_far_too_long() -> None:
         "旋转桥重新通车。" * 20,
         "สะพานเปิดแล้ว" * 20,
         "- The bridge is open\n" * 30,
+        f"{' '.join(f'Word{i} comes' for i in range(20))} in 1891. " * 6,
         "The dump was lost. " + " ".join(f"The {word} about the password being deleted." for word in "abcdefghi"),
         f"{GOOD['a report'].summary} It is made from steel {'that is made from yeast ' * 10}",
         f"{GOOD['Chinese'].summary}{'这座桥建于十九世纪末，' * 12}",
@@ -169,11 +170,17 @@ def test_a_summary_in_another_latin_language_is_turned_away(name: str) -> None:
     assert not rejected(summary[:99], REPORT)
 
 
+def test_a_language_that_is_not_known_is_not_taken_for_its_neighbour() -> None:
+    assert languages.guess(GOOD["Slovak"].source) == ""
+    assert languages.guess(GOOD["Catalan"].source) == "ca"
+    assert languages.guess(GOOD["Norwegian"].source) == languages.guess(GOOD["Norwegian"].summary) == "da"
+
+
 def test_mixed_pages_may_be_summarized_in_either_of_their_languages() -> None:
     """A Korean page full of code and English names; an English page with Korean examples."""
     code = "def restore(path: str) -> None:\n    return run(path, check=True)\n"
     korean, english = GOOD["Korean"], GOOD["a report"]
-    assert not rejected(korean.summary, f"{korean.source}\n```\n{code * 40}```\n")
+    assert not rejected(korean.summary, f"{korean.source}\n```\n{code * 400}```\n")
     assert not rejected(korean.summary, f"{korean.source}\n{english.source}")
     assert not rejected(english.summary, f"{korean.source}\n{english.source}")
     assert not rejected("Kubernetes 1.31, Docker Compose, GitHub Actions 업데이트", korean.source)

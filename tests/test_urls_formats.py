@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import tracemalloc
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lists import BOOKMARKS, INDEX, MARKDOWN, OPML, SITEMAP, entries, found, read, urls_in
+from lists import BOOKMARKS, INDEX, MARKDOWN, OPML, SITEMAP, Made, entries, found, read, urls_in
 
 from pipeline.records import Reason
-from pipeline.urls import elements, items, markdown, outlines, sitemaps
+from pipeline.urls import elements, formats, items, markdown, outlines, sitemaps
 from pipeline.urls.dates import last_moment
 from pipeline.urls.items import Entry, LeftOut, Unreadable
+from pipeline.urls.streams import decoded
 
 
 def left_out(text: str) -> Counter[str]:
@@ -44,6 +46,10 @@ def test_the_names_of_a_sitemap_may_have_a_prefix_and_those_of_others_need_not_b
     other = "<i:loc>http://b.example/</i:loc>"
     text = f"<s:urlset xmlns:s='x'><s:url><s:loc>http://a.example/</s:loc>{other}</s:url></s:urlset>"
     assert urls_in(text) == ["http://a.example/"]
+
+
+def test_only_what_stands_in_an_entry_itself_is_its_url() -> None:
+    assert urls_in("<urlset><url><image><loc>/picture</loc></image><loc>/page</loc></url></urlset>") == ["/page"]
 
 
 def test_an_entry_of_a_sitemap_without_a_url_is_counted() -> None:
@@ -185,6 +191,11 @@ def test_an_outline_without_a_feed_is_its_page_and_a_relative_one_is_joined() ->
     assert urls_in(text, "http://a.example/subscriptions.opml") == ["http://a.example/page"]
 
 
+def test_what_an_outline_is_called_is_short_in_its_place() -> None:
+    (entry,) = entries(f"<opml><body><outline text='{'x' * 10_000}' url='http://a.example/'/></body></opml>")
+    assert entry.place == "x" * items.MOST_NAME_CHARACTERS
+
+
 def test_a_url_of_an_outline_that_is_none_is_a_row(tmp_path: Path) -> None:
     path = tmp_path / "list.opml"
     path.write_text("<opml><body><outline text='A' xmlUrl='feed:a b'/></body></opml>")
@@ -224,6 +235,17 @@ def test_what_a_folder_is_called_is_short_and_on_one_line() -> None:
     text = f"<!DOCTYPE NETSCAPE-Bookmark-file-1><DL><H3>{name}</H3><DL><A HREF='http://a.example/'></A></DL></DL>"
     (entry,) = entries(text)
     assert len(entry.place) <= items.MOST_NAME_CHARACTERS
+
+
+def test_of_a_folder_whose_name_has_no_end_only_the_beginning_is_kept() -> None:
+    made = Made(lambda number: "<!DOCTYPE NETSCAPE-Bookmark-file-1><H3>" if number == 0 else "name " * 1_000, 4_000)
+    tracemalloc.start()
+    try:
+        with decoded(io.BufferedReader(made)) as source:
+            assert list(formats.items(source)) == []
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_folders_are_not_nested_without_bound() -> None:
@@ -289,8 +311,9 @@ def test_where_a_link_of_markdown_begins_and_ends(text: str, urls: list[str]) ->
 
 
 def test_a_relative_link_counts_where_it_is_known_what_it_is_relative_to() -> None:
-    text = "[a](http://a.example/) [b](b.html) [c](#c) [d](mailto:d@a.example)"
+    text = "[a](http://a.example/) [b](b.html) [c](#c) [d](mailto:d@a.example) [e](javascript:e())"
     assert urls_in(text) == ["http://a.example/"]
+    assert left_out(text) == {markdown.NO_PAGES: 4}
     assert urls_in(text, "http://b.example/notes/") == ["http://a.example/", "http://b.example/notes/b.html"]
 
 

@@ -145,6 +145,11 @@ def test_a_bad_line_of_a_text_list_that_looks_like_markdown_is_a_row(tmp_path: P
 def test_a_line_that_is_cut_at_the_end_of_what_is_looked_at_does_not_count() -> None:
     assert kind_of("http://a.example/1\n- [a](http://a.example/2)\n- http://a.exa") is Kind.MARKDOWN
     assert kind_of("http://a.example/1\n- [a](http://a.example/2)\n- http://a.exa", whole=False) is Kind.TEXT
+    text = "http://a.example/1\n- [a](http://a.example/2)\n"
+    last = "- http://a.example/3"
+    comments = f"{'#' * (HEAD_BYTES - len(text) - len(last))}\n"
+    with decoded(io.BytesIO((text + comments + last).encode())) as source:
+        assert source.kind is Kind.TEXT
 
 
 @pytest.mark.parametrize(("text", "kind"), EACH)
@@ -183,7 +188,7 @@ def test_bookmarks_are_read_in_the_encoding_of_their_meta_element() -> None:
 
 
 def test_what_the_sender_says_of_the_encoding_goes_before_the_declaration_but_not_before_a_mark() -> None:
-    assert streams.encoding_of(b"<?xml version='1.0' encoding='latin-1'?>", "euc-kr") == "euc-kr"
+    assert streams.encoding_of(b"<?xml version='1.0' encoding='latin-1'?>", "euc-kr") == "cp949"
     assert streams.encoding_of(b"\xef\xbb\xbf<?xml version='1.0'?>", "euc-kr") == "utf-8-sig"
 
 

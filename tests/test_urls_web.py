@@ -294,6 +294,7 @@ def test_a_signal_does_not_wait_for_a_list(shell: Shell) -> None:
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 143, said
+    assert rows(shell, "SELECT key, state FROM pages") == [(f"{web.url}/a", "queued")]
     assert web.asked.count("/hang") == 1
     assert web.asked.count("/a") == 0
 

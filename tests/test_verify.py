@@ -73,6 +73,10 @@ def flagged(text: str, source: str = REPORT) -> tuple[str, ...]:
         ("The mayor, Klaus Berger, opened it in Hamburg.", ("name:Klaus Berger", "name:Hamburg")),
         ("So said Marta Ellingwood of the county.", ("name:Marta Ellingwood",)),
         ("The United Nations paid.", ("name:The United Nations",)),
+        ("So said Dr. Zweig.", ("name:Dr. Zweig",)),
+        ("It had 1,000 rollers, and 8 men.", ("number:1,000", "number:8")),
+        ("It was on 1/7/1891.", ("date:1/7/1891",)),
+        ("It was on 7/13/1891.", ("date:7/13/1891",)),
     ],
 )
 def test_what_the_source_lacks_is_named(text: str, flags: tuple[str, ...]) -> None:
@@ -93,7 +97,9 @@ def test_what_the_source_lacks_is_named(text: str, flags: tuple[str, ...]) -> No
         ("97, 72", "quatre-vingt-dix-sept, soixante-douze"),
         ("24, 34", "ventiquattro; treinta y cuatro"),
         ("24, 1891, 200, 12", "二十四、一八九一、이백、열두 명"),
-        ("1.2億, 120,000,000, 1억 2000만", "1億2000万円 1억 2000만 원"),
+        ("1.2億, 120,000,000", "1億2000万円"),
+        ("1억 2000만 원", "120,000,000원"),
+        ("6명", f"{GOOD['Korean'].source} 여섯이 왔다."),
         ("21.2万, 212,000", "212000 人; 21.2万"),
         ("24명이, 7월의, 14%로", "스물넷, 7월, 14퍼센트"),
         ("4.5 and 4.50 and 4,5", "4.50 euros"),
@@ -139,16 +145,27 @@ def test_a_quotation_may_be_cut_and_set_otherwise(text: str, source: str) -> Non
             "The European Union and the National Aeronautics and Space Administration",
         ),
         ("of the European Union", "The EU paid."),
-        ("of Korean, Japanese and British make", "from Korea, Japan and Britain"),
+        ("said NASA’s man, Dr. Ellingworth", f"{REPORT} The National Aeronautics and Space Administration"),
+        ("of Korean, Japanese, Spanish and British make", f"{REPORT} From Korea, Japan, Spain and Britain."),
         ("by Munoz and Muñoz, by J. R. Muñoz", "J. R. Muñoz"),
         ("of Samsung은 and Galaxy를", "Samsung이 Galaxy와"),
         ("О Прокопии Заречном с мыса Чайки", GOOD["Russian"].source),
         ("On Monday and in March, I said", "nothing"),
         ("Die neue Anlage steht bei einem Bauern im Garten", GOOD["German"].source),
+        ("Die Stadt untersagt das Verbrennen von Gartenabfällen.", GOOD["German"].source),
     ],
 )
 def test_a_name_may_have_other_forms(text: str, source: str) -> None:
     assert flagged(text, source) == ()
+
+
+def test_small_numbers_are_looked_for_only_where_their_words_are_known() -> None:
+    czech = (
+        "Mlýn má jedenáct kol a stojí na řece už sto let. Mlynář je doma a pije čaj, protože venku prší a fouká vítr."
+    )
+    assert flagged("Mlýn má 11 kol.", czech) == ()
+    assert flagged("Mlýn má 21 kol.", czech) == ("number:21",)
+    assert flagged("It has 12 wheels.") == ("number:12",)
 
 
 def test_in_a_language_that_writes_all_nouns_with_capitals_only_names_of_two_words_are_flagged() -> None:
@@ -170,4 +187,4 @@ def test_flags_are_cut_and_at_most_twenty() -> None:
         f"number:{i}" for i in range(100, 120)
     )
     assert flagged(f"She said “{'so it goes ' * 30}”.")[0] == f"quotation:{('so it goes ' * 30)[:69]}…"
-    assert flagged("In Ham\u202ebu\u200brg\x1b[1m it rains.")[0].isprintable()
+    assert flagged("She said: “So it\u202e goes\x1b[1m by\nus”.") == ("quotation:So it goes by us",)

@@ -136,6 +136,7 @@ def test_a_control_character_does_not_lose_the_page(character: str) -> None:
 # Not timed: the test ends, or the limit of the whole run does. Each of these took minutes, or more.
 FLOODS = {
     "attributes": "<p " + " ".join(f"a{number}=x" for number in range(100_000)) + ">Boats.</p>",
+    "a few hundred attributes": ("<p " + " ".join(f"a{number}=x" for number in range(500)) + ">Boats.</p>") * 20,
     "spans": "<p>" + "<span>boats</span> " * 20_000 + "</p>",
     "bold": "<p>" + "<b>boats</b> " * 20_000 + "</p>",
     "links": "<p>" + "<a href=x>boats</a> " * 20_000 + "</p>",
@@ -155,9 +156,26 @@ FLOODS = {
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_is_read(name: str) -> None:
-    assert see(html(ARTICLE + FLOODS[name] + f"<p>{LAST}</p>"))
+    markup = html(ARTICLE + FLOODS[name] + f"<p>{LAST}</p>")
+    seen = see(markup)
+    assert seen
+    for heavy in (
+        f"//*[@*[{visible.MOST_ATTRIBUTES + 1}]]",
+        f"//p[.//*[{visible.MOST_INLINE + 1}]]",
+        "//*[text()[following-sibling::node()[1][self::text()]]]",
+    ):
+        assert seen.tree.xpath(f"count({heavy})") == 0, heavy
     if name not in ("attributes", "brackets", "open tags", "unclosed links"):
-        assert SENTENCE in document(html(ARTICLE + FLOODS[name] + f"<p>{LAST}</p>")).text
+        assert SENTENCE in document(markup).text
+
+
+def test_a_tag_of_a_hundred_thousand_attributes_keeps_those_that_matter() -> None:
+    many = " ".join(f"a{number}=x" for number in range(100_000))
+    tag = f"<p id='one' {many} class=two hidden><p class={'x' * 9_000} title='>'>"
+    assert visible._short_tags(tag) == "<p id='one' class=two hidden><p>"
+    assert visible._bearable(tag) == visible._short_tags(tag)
+    short = "<p title='>'>" + "<p a=b c='d' e=\"f\">" * 1_000
+    assert visible._short_tags(short) == short
 
 
 def test_entities_are_not_expanded_and_no_file_is_read() -> None:

@@ -19,7 +19,7 @@ import pytest
 from fake_ollama import Behave, Body, FakeOllama, serving, writes
 from one_night import Went, Witness, joined, night, shown
 
-from pipeline import llm, tokens, toolloop
+from pipeline import llm, tokens, toolloop, writers
 from pipeline.llm import ModelClient
 from pipeline.store import Store
 from pipeline.summarize import MAX_RECUTS
@@ -107,7 +107,8 @@ class Model:
     primed: bool = False
     """Whether it never calls rightly."""
     errors: bool = False
-    flags: tuple[str, ...] = ()
+    plain: bool = False
+    """Whether its answer is no JSON, and taken as it is."""
     server: dict[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ("--num-ctx", "2048")
     refuses: bool = False
@@ -233,7 +234,7 @@ MODELS = {
     "answers nothing": Model(writing(empty), ends="llm_empty"),
     "finds no end once": Model(at_first(writing(endless))),
     "finds no end": Model(writing(endless), ends="llm_truncated"),
-    "heeds no schema": Model(writing(plain), flags=("plain_text",)),
+    "heeds no schema": Model(writing(plain), plain=True),
     "writes broken JSON once": Model(at_first(writing(no_json))),
     "writes broken JSON": Model(writing(no_json), ends="output_rejected"),
     "makes more tokens than was reckoned with": Model(right, server={"count": dear(2.3)}, options=ROOMY, refuses=True),
@@ -325,7 +326,7 @@ def test_what_is_stored_was_made_from_the_whole_text(tmp_path: Path, name: str, 
         assert all(row["primed"] == model.primed for row in answers)
         assert model.primed or all(bool(row["tool_errors"]) == model.errors for row in answers)
         (summary,) = it.went.rows("SELECT * FROM summaries")
-        assert json.loads(summary["flags"]) == list(model.flags)
+        assert ("plain_text" in json.loads(summary["flags"])) == model.plain
     if model.primed:
         asked = sum("tools" in body for body in it.went.chats)
         assert asked <= toolloop.MAX_ASKED * toolloop.TRUSTED_FAILURES
@@ -345,16 +346,18 @@ class Unguarded(ModelClient):
 CUT = Model(right, server={"count": dear(2.3), "capabilities": ("completion",)}, options=ROOMY)
 
 
-def test_without_truncate_the_counts_still_say_what_was_cut(tmp_path: Path) -> None:
-    it = told(tmp_path, CUT, TEXTS["Korean"], client=Unguarded)
+def test_without_truncate_the_counts_still_say_what_was_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "ModelClient", Unguarded)
+    it = told(tmp_path, CUT, TEXTS["Korean"])
     assert not any("truncate" in body for body in it.went.chats)
     whole_text(it, TEXTS["Korean"])
 
 
 def test_the_proof_fails_without_truncate_and_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "ModelClient", Unguarded)
     monkeypatch.setattr(llm, "left_of_a_cut_prompt", lambda num_ctx: -1)
     monkeypatch.setattr(tokens, "least", lambda text: 0)
-    it = told(tmp_path, CUT, TEXTS["Korean"], client=Unguarded)
+    it = told(tmp_path, CUT, TEXTS["Korean"])
     (row,) = it.went.rows("SELECT * FROM summaries")
     assert row["coverage"] == 1
     with pytest.raises(AssertionError):
@@ -364,12 +367,12 @@ def test_the_proof_fails_without_truncate_and_the_counts(tmp_path: Path, monkeyp
 def test_the_proof_fails_when_an_answer_counts_that_ran_out_of_the_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Prompts of up to 2,047 tokens are accepted, and then there is no room for an answer of 200.
-    model = Model(right, server={"count": dear(1.4)})
+    # Prompts of up to 2,047 tokens are accepted, and then there is no room for an answer of 120.
+    model = Model(right, server={"count": dear(1.35)})
     text = TEXTS["English prose"]
-    wordy = " The rest of it is told at some length." * 20
+    wordy = "".join(f" Then came boat {number} with {number * 7} sacks." for number in range(12))
     it = told(tmp_path / "guarded", model, text, more=wordy)
-    assert it.went.too_long(200) > it.went.too_long()
+    assert it.went.too_long(120) > it.went.too_long()
     whole_text(it, text)
     answer = llm._answer
     monkeypatch.setattr(llm, "_answer", lambda reply, num_ctx, seconds: answer(reply, 10**9, seconds))
@@ -417,16 +420,18 @@ def test_what_is_sent_for_a_page_does_not_hang_on_the_pages_before_it(tmp_path: 
 
         with serving(FakeOllama(obeys, count=foreign)) as fake:
             went = night(db, fake, pages, "--num-ctx", "2048")
-        assert went.rows("SELECT * FROM pages WHERE url = ? AND state = 'summarized'", GOOD_URL)
+        assert went.rows("SELECT state, detail FROM pages WHERE url = ?", GOOD_URL) == [
+            {"state": "summarized", "detail": ""}
+        ]
         return went.chats
 
     with Store.open(tmp_path / "empty.db"):
         pass
-    evil = f"{_mixed(INJECTION, 70)} {TEXTS['Thai']}"
-    good = f"{TEXTS['Korean'][:1_000]}\n\n{TEXTS['English prose']}"
+    evil = f"{_mixed(INJECTION, 20)}\n\n{_mixed(KOREAN.replace('#', '9#'), 60)}"
+    good = TEXTS["Korean"]
     alone = sent("alone", {GOOD_URL: good})
     both = sent("both", {EVIL_URL: evil, GOOD_URL: good})
-    assert len(both) > 2 * len(alone)
+    assert len(both) > len(alone)
     assert json.dumps(both[-len(alone) :]) == json.dumps(alone)
     assert "evil.example" not in joined(alone)
 

@@ -93,8 +93,8 @@ class _Seen:
             self._folders.pop()
 
     def data(self, text: str) -> None:
-        if self._in_name and len(self._name) < MOST_NAME_CHARACTERS:
-            self._name += text[:MOST_NAME_CHARACTERS]
+        if self._in_name:
+            self._name = (self._name + text)[:MOST_NAME_CHARACTERS]
 
     def close(self) -> None:
         """Nothing is kept."""

@@ -34,7 +34,7 @@ def entries(text: TextIO, base: str) -> Iterator[Item]:
     if len(source) > MOST_CHARACTERS:
         raise Unreadable(f"Markdown of more than {MOST_CHARACTERS:,} characters")
     # Without emphasis, a bare `https://a.example/__init__` is one piece of text.
-    reader = MarkdownIt("commonmark").enable("table").disable("emphasis")
+    reader = MarkdownIt("commonmark").disable("emphasis")
     reader.normalizeLink = _as_it_is  # type: ignore[method-assign]
     reader.validateLink = _any  # type: ignore[method-assign]
     environment: dict[str, dict[str, dict[str, str]]] = {}

@@ -13,7 +13,6 @@ from pipeline.records import Line, Page, Reason, Refusal
 from pipeline.urls.formats import Listing, items, listing
 from pipeline.urls.items import Entry, Item, LeftOut, Unreadable
 from pipeline.urls.keys import normal_form
-from pipeline.urls.kinds import Kind
 from pipeline.urls.lines import Check, bad_line, line_of, parse, shown
 from pipeline.urls.streams import can_be_read_twice, decoded, opened
 
@@ -62,8 +61,8 @@ def read(
 
     A source is the path of a list, `-` for standard input, an http(s) URL (a page), or `list:` and a URL (a list,
     which is fetched by `fetch`, as are the sitemaps that an index names). `check` judges a URL before any look-up;
-    `secret` keys the hash by which a bad line is known without its text being told. Of feeds and sitemaps, what is
-    dated before `since` is left out. What is left out on purpose is counted and told by `note`.
+    `secret` keys the hash by which a bad line is known without its text being told. What a feed or a sitemap
+    dates before `since` is left out. What is left out on purpose is counted and told by `note`.
 
     Each list that was fetched, or could not be, is a line too, with `list` or why as its reason.
     Raises `UsageError` for a file that cannot be read at all.
@@ -98,7 +97,7 @@ def lines_of_page(page: Page, check: Check, secret: bytes, *, since: datetime | 
     """
     reading = _Reading(page.url, check, secret, since, None, _unheard)
     found = listing(page.body, page.final_url, page.charset)
-    return tuple(_lines(found.items, shown(page.url), found.kind, 0, reading))
+    return tuple(_lines(found.items, shown(page.url), 0, reading))
 
 
 def _is_url(source: str) -> bool:
@@ -120,7 +119,7 @@ def _from_file(reading: _Reading) -> Iterator[Line]:
     with opened(reading.source) as stream:
         try:
             with decoded(stream) as text:
-                for line in _lines(items(text), reading.source, text.kind, 0, reading):
+                for line in _lines(items(text), reading.source, 0, reading):
                     any_line = True
                     yield line
         except Unreadable as fault:
@@ -143,7 +142,7 @@ def _from_web(url: str, level: int, reading: _Reading) -> Iterator[Line]:
         except Unreadable as fault:
             yield _list_line(url, Refusal(Reason.BAD_LIST, str(fault)), reading)
             return
-        yield from _lines(found.items, shown(url), found.kind, level, reading, answer.final_url)
+        yield from _lines(found.items, shown(url), level, reading, answer.final_url)
         yield _list_line(url, _outcome(found), reading)
 
 
@@ -167,17 +166,14 @@ def _sourced(line: Line, reading: _Reading) -> Line:
     return replace(line, source=reading.source)
 
 
-def _lines(
-    found: Iterable[Item], name: str, kind: Kind, level: int, reading: _Reading, address: str = ""
-) -> Iterator[Line]:
+def _lines(found: Iterable[Item], name: str, level: int, reading: _Reading, address: str = "") -> Iterator[Line]:
     """The lines of one list, with those of the lists that it names."""
     left_out: Counter[str] = Counter()
-    since = reading.since if kind in (Kind.FEED, Kind.SITEMAP) else None
     for item in found:
         if isinstance(item, LeftOut):
             left_out[item.what] += 1
-        elif since and item.dated and item.dated < since:
-            left_out[f"entries dated before {since:%Y-%m-%d %H:%M} UTC"] += 1
+        elif reading.since and item.dated and item.dated < reading.since:
+            left_out[f"entries dated before {reading.since:%Y-%m-%d %H:%M} UTC"] += 1
         elif item.is_list:
             yield from _named(item.url, level, reading, address)
         else:
