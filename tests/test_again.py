@@ -364,6 +364,25 @@ def test_what_has_waited_longest_comes_first(shell: Shell) -> None:
     assert turns[3] == turns[0]
 
 
+def test_the_host_that_has_waited_longest_comes_first(store: Store) -> None:
+    """From it on in their order, and around: so the last ones have their turn too, though each night is too short."""
+    hosts = [f"{letter}.example" for letter in "abcd"]
+    found = []
+    for _ in range(3):
+        store.begin_run("urls.txt", "m", {})
+        store.apply(Added(tuple(Line(f"http://{host}/", host, host, "urls.txt") for host in hosts)))
+        in_pieces = [store.hosts_after("", 1)[0]]
+        while more := store.hosts_after(in_pieces[-1], 1):
+            in_pieces += more
+        assert in_pieces == store.hosts_after("", 9)
+        assert store.hosts_after(in_pieces[1], 9) == in_pieces[2:]
+        found.append("".join(host[0] for host in in_pieces))
+        for host in in_pieces[:2]:
+            page_id = hosts.index(host) + 1
+            store.apply(NotDone(Task(page_id, "", host), Stage.FETCH, Refusal(Reason.TIMEOUT), now(), now()))
+    assert found == ["abcd", "cdab", "abcd"]
+
+
 def test_a_night_that_is_out_of_time_ends_well_and_the_next_goes_on(shell: Shell) -> None:
     with serving_pages(a=article("A"), b=article("B")) as site:
         urls = (f"{site.url}/hang", f"{site.url}/a", f"{site.url}/b")
