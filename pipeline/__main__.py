@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import NoReturn
 
 from pipeline import needs
@@ -13,6 +15,10 @@ EXIT_CODE = 2
 
 def main() -> None:
     """Runs the program and ends with its exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # What is ignored stays so: a shell starts with it what it starts in the background.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stopped)
     if sentence := needs.unsupported(sys.platform):
         _refuse(sentence)
     try:
@@ -27,6 +33,11 @@ def main() -> None:
             _refuse("it is not installed: pip install . in its folder")
         _refuse(needs.advice([needs.declared(module)]))
     sys.exit(code)
+
+
+def _stopped(number: int, frame: FrameType | None) -> NoReturn:
+    """A run that works takes the signals over, and ends in its own time; before that there is nothing to end."""
+    sys.exit(128 + number)
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +15,12 @@ import click
 from click.core import ParameterSource
 from click_default_group import DefaultGroup
 
-from pipeline import console, needs, options
+from pipeline import console, formats, needs, options, telling
 from pipeline.console import Console, data, json_line, printable
 from pipeline.errors import RunLost, UsageError
 from pipeline.needs import NAME
+from pipeline.output import written_whole
+from pipeline.records import Chosen, State
 from pipeline.settings import Settings
 
 
@@ -48,22 +49,118 @@ def command(context: click.Context) -> None:
 @click.pass_context
 def run_command(context: click.Context, /, sources: tuple[str, ...], **given: Any) -> int:
     """Fetch the pages of each SOURCE (a list, '-', a URL, or list:URL) and summarize them. `run` may be left out."""
-    if absent := needs.missing(needs.required()):
-        raise UsageError(needs.advice(absent))
-    # Imported here: the other commands start without the web and the model.
-    from pipeline import run  # noqa: PLC0415
-
-    talk = Console(options.verbosity(context), given.pop("as_json"))
     dry = given.pop("dry_run")
-    del given["quiet"], given["verbose"]
-    settings = Settings(**given, profiles=options.profiles(run_command, os.environ))
+    talk, settings = _night(context, given)
     for name in sources:
         if name in command.commands and not os.path.exists(name):
             raise UsageError(f"there is no file {name}; the command of this name goes first: {NAME} {name} [OPTIONS]")
     if dry:
         return _plan(settings, sources, talk)
     console.tell_bugs(talk.verbosity > 0, settings.db)
-    return run.run(settings, sources, talk)
+    # Imported here: the other commands start without the web and the model.
+    from pipeline import run  # noqa: PLC0415
+
+    return run.run(settings, run.lists(settings, sources, talk), talk)
+
+
+@command.command("retry")
+@click.argument("urls", nargs=-1, metavar="[URL...]")
+@options.DB
+@options.option("--all", "everything", is_flag=True, help="All pages that failed or were deferred.")
+@options.REASON
+@options.MODEL
+@options.WRITING
+@options.NETWORK
+@options.BOUNDS
+@options.JSON
+@options.TALK
+@click.pass_context
+def retry_command(context: click.Context, /, urls: tuple[str, ...], **given: Any) -> int:
+    """Work now on pages that failed, were deferred or given up, as a run would; on all with a --reason, on each URL."""
+    everything, reasons = given.pop("everything"), given.pop("reasons")
+    if bool(urls) == bool(everything or reasons):
+        raise UsageError("retry takes URLs, or --all, or --reason REASON")
+    from pipeline.commands import choose  # noqa: PLC0415
+
+    def pages(settings: Settings, talk: Console) -> Iterable[Chosen]:
+        found = choose.pages(settings.db, urls)
+        if not urls:
+            return choose.to_retry(settings.db, reasons)
+        for page in found:
+            if page["state"] == State.SUMMARIZED.value:
+                talk.say(f"{page['url']} is summarized: `{NAME} run --force` would do it again")
+        return choose.chosen((page["id"] for page in found if page["state"] != State.SUMMARIZED.value), fetched=True)
+
+    name = " ".join(("retry", *urls, *(["--all"] if everything else []), *(f"--reason {reason}" for reason in reasons)))
+    return _errand(context, given, name, pages)
+
+
+@command.command("resummarize")
+@click.argument("urls", nargs=-1, metavar="[URL...]")
+@options.DB
+@options.option("--all", "everything", is_flag=True, help="All pages of which a text is stored, or those that match:")
+@options.option("--site", "sites", multiple=True, help="Of this host or any below it, or with this name of the site.")
+@options.option("--tag", "tags", multiple=True, help="With this tag in a list.")
+@options.STATE
+@options.option("--made-by", "models", multiple=True, help="With a newest summary by this model.")
+@options.option("--force", is_flag=True, help="Also those that have a summary by the same model, prompts and options.")
+@options.MODEL
+@options.WRITING
+@options.NETWORK
+@options.BOUNDS
+@options.JSON
+@options.TALK
+@click.pass_context
+def resummarize_command(context: click.Context, /, urls: tuple[str, ...], **given: Any) -> int:
+    """Summarize stored texts anew, by the present model, prompts and options. Nothing is fetched; all versions stay."""
+    from pipeline.commands import choose  # noqa: PLC0415
+
+    everything = given.pop("everything")
+    filters = {name: given.pop(name) for name in ("states", "sites", "tags", "models")}
+    if bool(urls) == everything or (urls and any(filters.values())):
+        raise UsageError("resummarize takes URLs, or --all and which of them")
+
+    def pages(settings: Settings, talk: Console) -> Iterable[Chosen]:
+        found = choose.pages(settings.db, urls)
+        if not urls:
+            return choose.with_text(settings.db, **filters)
+        for page in found:
+            if page["text_hash"] is None:
+                talk.warn(f"{page['url']} has no text yet: `{NAME} run` fetches it")
+        return choose.chosen((page["id"] for page in found if page["text_hash"]), fetched=False)
+
+    wanted = [
+        f"--{kind} {value}"
+        for kind, values in zip(("state", "site", "tag", "made-by"), filters.values(), strict=True)
+        for value in values
+    ]
+    name = " ".join(("resummarize", *urls, *(["--all"] if everything else []), *wanted))
+    return _errand(context, given, name, pages, fetched=False)
+
+
+def _errand(
+    context: click.Context,
+    given: dict[str, Any],
+    name: str,
+    pages: Callable[[Settings, Console], Iterable[Chosen]],
+    fetched: bool = True,
+) -> int:
+    """A run over pages that the database knows."""
+    talk, settings = _night(context, {"since": None, "force": False} | given)
+    console.tell_bugs(talk.verbosity > 0, settings.db)
+    from pipeline import run  # noqa: PLC0415
+
+    found = pages(settings, talk)
+    return run.run(settings, run.Errand(name, lambda store, fetch: found, named=True, fetched=fetched), talk)
+
+
+def _night(context: click.Context, given: dict[str, Any]) -> tuple[Console, Settings]:
+    """What a run is told, when all that it needs is here."""
+    if absent := needs.missing(needs.required()):
+        raise UsageError(needs.advice(absent))
+    talk = Console(options.verbosity(context), given.pop("as_json"))
+    del given["quiet"], given["verbose"]
+    return talk, Settings(**given, profiles=options.profiles(run_command, os.environ))
 
 
 def _plan(settings: Settings, sources: tuple[str, ...], talk: Console) -> int:
@@ -102,39 +199,36 @@ def list_command(context: click.Context, /, db: Path, states: tuple[str, ...], a
 
 @command.command("show")
 @click.argument("url")
+@click.argument("numbers", nargs=-1, type=int, metavar="[A B]")
 @options.DB
+@options.option("--attempts", is_flag=True, help="Every try at the page: when, at what, and how it ended.")
+@options.option("--versions", is_flag=True, help="Every summary that was made of it.")
+@options.option("--diff", is_flag=True, help="What changed between versions A and B of the summary, or the last two.")
 @options.JSON
 @options.TALK
 @click.pass_context
-def show_command(context: click.Context, /, url: str, db: Path, as_json: bool, **_: bool) -> int:
+def show_command(context: click.Context, /, url: str, db: Path, **given: Any) -> int:
     """One page, with its newest summary."""
     from pipeline.commands import show  # noqa: PLC0415
 
     _reads(context)
-    row = show.page(db, url)
-    if as_json:
-        data(json_line(row))
+    numbers, as_json = given["numbers"], given["as_json"]
+    asked = [name for name in ("attempts", "versions", "diff") if given[name]]
+    if len(asked) > 1 or (numbers and asked != ["diff"]):
+        raise UsageError("one of --attempts, --versions and --diff; the numbers of two versions go with --diff")
+    if asked == ["diff"]:
+        console.difference(show.diff(db, url, numbers), as_json)
         return 0
-    for line in (*_standing(row), *_summary(row)):
-        data(printable(line))
+    if asked == ["attempts"]:
+        rows, tell = show.attempts(db, url), telling.attempt
+    elif asked == ["versions"]:
+        rows, tell = show.versions(db, url), telling.version
+    else:
+        rows, tell = [show.page(db, url)], telling.page
+    for row in rows:
+        for line in [json_line(row)] if as_json else map(printable, tell(row)):
+            data(line)
     return 0
-
-
-def _standing(row: sqlite3.Row) -> Iterator[str]:
-    if row["title"]:
-        yield row["title"]
-    yield row["url"]
-    if row["final_url"] not in (None, row["url"]):
-        yield f"  now at {row['final_url']}"
-    reason = ": ".join(filter(None, (row["reason"], row["detail"])))
-    yield f"{row['state']}{f' ({reason})' if reason else ''}, fetched {row['fetched_at'] or 'never'}"
-
-
-def _summary(row: sqlite3.Row) -> Iterator[str]:
-    if row["summary"]:
-        yield from ("", *row["summary"].splitlines(), "")
-        yield from (f"- {point}" for point in json.loads(row["key_points"]))
-        yield from ("", f"{row['model']}, {row['method']}, {row['coverage']:.0%} of the text, {row['summarized_at']}")
 
 
 @command.command("search")
@@ -164,6 +258,161 @@ def search_command(
         console.marked(hit.snippet, hit.marks)
     if not found:
         talk.say(f"no page has {' '.join(words)}")
+    return 0
+
+
+@command.command("export")
+@options.DB
+@options.option(
+    "--format", "form", type=click.Choice(list(formats.FORMATS)), default="json", help="One array, a line a page, ..."
+)
+@options.option("--output", type=options.File(), help="Write to this file, when all is there; else to standard output.")
+@options.STATE
+@options.TALK
+@click.pass_context
+def export_command(
+    context: click.Context, /, db: Path, form: str, output: Path | None, states: tuple[str, ...], **_: bool
+) -> int:
+    """Every page with its newest summary, for other programs."""
+    from pipeline.commands import export  # noqa: PLC0415
+
+    _reads(context)
+    lines = formats.FORMATS[form](export.pages(db, states))
+    if output is None:
+        for line in lines:
+            data(line)
+        return 0
+    with written_whole(output) as file:
+        for line in lines:
+            file.write(line + "\n")
+    return 0
+
+
+@command.command("digest")
+@options.DB
+@options.option("--since", type=options.Since(), default="24h", help="Since when: 24h, 7d, or a date.")
+@options.option(
+    "--format", "form", type=click.Choice(["markdown", "plain"]), default="markdown", help="How it is laid out."
+)
+@options.option("--limit", type=click.IntRange(1), default=400, help="At most so many lines.")
+@options.TALK
+@click.pass_context
+def digest_command(context: click.Context, /, db: Path, since: datetime, form: str, limit: int, **_: bool) -> int:
+    """What is new: the pages that were summarized since a time, and what has failed since."""
+    from pipeline.commands import digest  # noqa: PLC0415
+
+    talk = _reads(context)
+    if form == "markdown":
+        told, told_failure = formats.markdown_of, formats.failure_in_markdown
+    else:
+        told, told_failure = formats.plain_of, formats.failure_in_plain_text
+    empty = True
+    for line in digest.digest(digest.news(db, since), digest.failed(db, since), told, told_failure, limit):
+        data(line)
+        empty = False
+    if empty:
+        talk.say(f"nothing is new since {since.astimezone():%Y-%m-%d %H:%M}")
+    return 0
+
+
+@command.command("failures")
+@options.DB
+@options.REASON
+@options.JSON
+@options.TALK
+@click.pass_context
+def failures_command(context: click.Context, /, db: Path, reasons: tuple[str, ...], as_json: bool, **_: bool) -> int:
+    """The pages that are not well now: why, since when, how often, and what to do."""
+    from pipeline.commands import failures  # noqa: PLC0415
+
+    talk = _reads(context)
+    last = None
+    for failure in failures.failures(db, reasons):
+        group = (failure.state, failure.reason)
+        for line in () if as_json else telling.failure(failure, first=group != last):
+            data(printable(line))
+        if as_json:
+            data(console.json_text(asdict(failure)))
+        last = group
+    if last is None:
+        talk.say("every page is well")
+    return 0
+
+
+@command.command("runs")
+@options.DB
+@options.option("--limit", type=click.IntRange(1), default=20, help="The last so many.")
+@options.JSON
+@options.TALK
+@click.pass_context
+def runs_command(context: click.Context, /, db: Path, limit: int, as_json: bool, **_: bool) -> int:
+    """The history: when each run was, how it ended, and what came of its pages. The newest first."""
+    from pipeline.commands import runs  # noqa: PLC0415
+
+    _reads(context)
+    for run in runs.runs(db, limit):
+        data(console.json_text(asdict(run)) if as_json else printable(telling.run(run)))
+    return 0
+
+
+@command.command("check")
+@options.DB
+@options.option("--expect-every", type=options.Duration(), help="3 if the last good run ended longer ago: 25h.")
+@options.JSON
+@options.TALK
+@click.pass_context
+def check_command(context: click.Context, /, db: Path, expect_every: timedelta | None, as_json: bool, **_: bool) -> int:
+    """Whether the database is whole and the nights are well: 0, 3 (a night is not) or 10 (the database is not)."""
+    from pipeline.commands import check  # noqa: PLC0415
+
+    talk = _reads(context)
+    code = 0
+    for finding in check.findings(db, expect_every):
+        data(console.json_text(asdict(finding)) if as_json else printable(f"{finding.what}: {finding.said}"))
+        code = max(code, finding.exit_code)
+    if not code:
+        talk.say(f"{db}: all is well")
+    return code
+
+
+@command.command("prune")
+@options.DB
+@options.option("--keep", type=options.Duration(), default="90d", help="Keep what is not older.")
+@options.option("--dry-run", is_flag=True, help="Say what would be done; nothing is written.")
+@options.JSON
+@options.TALK
+@click.pass_context
+def prune_command(context: click.Context, /, db: Path, keep: timedelta, dry_run: bool, as_json: bool, **_: bool) -> int:
+    """Take out what is old of each run's books, and texts that nothing refers to. Summaries are kept for ever."""
+    from pipeline.commands import prune  # noqa: PLC0415
+
+    talk = _reads(context)
+    gone = asdict((prune.prunable if dry_run else prune.prune)(db, keep))
+    if as_json:
+        data(console.json_text(gone))
+    else:
+        talk.say(
+            f"{', '.join(f'{count} {what}' for what, count in gone.items())} {'would go' if dry_run else 'are gone'}"
+        )
+    return 0
+
+
+@command.command("forget")
+@click.argument("url")
+@options.DB
+@options.option("--yes", is_flag=True, help="Do not ask.")
+@options.TALK
+@click.pass_context
+def forget_command(context: click.Context, /, url: str, db: Path, yes: bool, **_: bool) -> int:
+    """Take out all that is known of a page, its summaries too. A list that has it brings it back: take it out there."""
+    from pipeline.commands import prune  # noqa: PLC0415
+
+    talk = _reads(context)
+    page = prune.known(db, url)
+    if not yes and not console.confirmed(f"forget {page['url']} and every summary of it?"):
+        raise UsageError("nothing is forgotten without --yes")
+    prune.forget(db, page)
+    talk.say(f"{page['url']} is forgotten")
     return 0
 
 

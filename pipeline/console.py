@@ -15,12 +15,12 @@ import sqlite3
 import sys
 import traceback
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from errno import EPIPE
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console as Terminal
@@ -39,6 +39,7 @@ NARROWEST_TITLE = 24
 WIDEST_TITLE = 40
 """In cells of a terminal, where title and URL share a line."""
 _STYLES = {"summarized": "green", "failed": "red", "deferred": "yellow"}
+_STYLES_OF_CHANGES = {"+": "green", "-": "red", "@": "cyan"}
 _COLUMNS_OF_JSON = ("key_points", "flags")
 _JOINERS = "\u200c\u200d"
 """Without them Persian, Hindi and many emoji are misspelt; a terminal does nothing with them."""
@@ -55,12 +56,29 @@ class ReaderGone(Exception):
     """Whoever read standard output has read enough (`| head`): nobody is left to write for."""
 
 
-class _Stderr(Terminal):
-    """rich ends the program when its reader is gone (seen with 15.0); a night is not for its reader alone."""
+class _Stderr:
+    """Standard error for rich; when its reader is gone, the terminal closed or the disk full, it goes to nowhere.
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        _to_nowhere(sys.stderr)
+    rich ends the program when a pipe is broken, and raises when a terminal is gone, also out of the thread that moves
+    the progress (seen with 15.0); a night is not for its reader alone.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        self._tried(lambda: sys.stderr.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._tried(sys.stderr.flush)
+
+    @staticmethod
+    def _tried(what: Callable[[], object]) -> None:
+        try:
+            what()
+        except (OSError, ValueError):
+            _to_nowhere(sys.stderr)
 
 
 class Console:
@@ -71,8 +89,13 @@ class Console:
         self.as_json = as_json
         on_terminal = sys.stderr.isatty()
         # FORCE_COLOR would have rich take a file for a terminal.
-        self._terminal = _Stderr(
-            stderr=True, force_terminal=on_terminal, emoji=False, markup=False, highlight=False, soft_wrap=True
+        self._terminal = Terminal(
+            file=cast(TextIO, _Stderr()),
+            force_terminal=on_terminal,
+            emoji=False,
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         self._progress: Progress | None = None
 
@@ -85,10 +108,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something that is wrong; always."""
-        try:
-            self._terminal.print(printable(text))
-        except OSError:  # the disk behind it is full: there is nobody to tell
-            self._terminal.on_broken_pipe()
+        self._terminal.print(printable(text))
 
     @property
     def tells_pages(self) -> bool:
@@ -115,25 +135,35 @@ class Console:
     @contextmanager
     def progress(self, total: int) -> Iterator[None]:
         """Shows how many of `total` pages are done, on a terminal only."""
-        if not self._terminal.is_terminal or self.verbosity < 0:
+        if not self._terminal.is_terminal or self.verbosity < 0 or (self.as_json and sys.stdout.isatty()):
             yield
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._terminal, transient=True) as self._progress:
+        # rich would take standard output for its own (seen with 15.0), and data would go where talk goes.
+        with Progress(
+            *columns, console=self._terminal, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as self._progress:
             self._progress.add_task("summarizing", total=total)
             yield
         self._progress = None
 
 
-def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str) -> list[str]:
+def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str, other_recipes: int = 0) -> list[str]:
     """The end of a run in at most `MOST_LINES` lines: counts, the first faults, where the rest is to be seen.
 
     What is wrong comes before what was passed over on purpose.
     """
     parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     lines = [f"{', '.join(parts) or 'nothing to do'}: {db}"]
+    whole = shlex.quote(os.path.abspath(db))
+    if other_recipes:
+        lines.append(
+            f"  {other_recipes} with a summary by another model, prompt or option: "
+            f"summarize-batch resummarize --all --db {whole} makes others"
+        )
     in_order = sorted(faults, key=lambda fault: Reason(str(fault["reason"])).meaning.exit_code == 0)
-    most = MOST_LINES - 1 if len(in_order) < MOST_LINES else MOST_LINES - 2
+    room = MOST_LINES - len(lines)
+    most = room if len(in_order) <= room else room - 1
     for fault in in_order[:most]:
         reason = Reason(str(fault["reason"]))
         told = fault["detail"] or reason.meaning.what
@@ -143,9 +173,7 @@ def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str) ->
         states = [
             f"--state {state.value}" for outcome in Outcome if outcome in outcomes for state in _STATES_OF[outcome]
         ]
-        lines.append(
-            f"  and {rest} more: summarize-batch list --db {shlex.quote(os.path.abspath(db))} {' '.join(states)}"
-        )
+        lines.append(f"  and {rest} more: summarize-batch list --db {whole} {' '.join(states)}")
     return lines
 
 
@@ -222,6 +250,19 @@ def listing(rows: Iterable[sqlite3.Row]) -> None:
         terminal.print(Text.assemble((_fitted(state, state_width), _STYLES.get(state, "")), line))
 
 
+def difference(lines: Iterable[str], as_json: bool) -> None:
+    """What changed, in the form of `diff -u`; in colour on a terminal. Raises as `data` does."""
+    if as_json:
+        data(json_text({"diff": list(lines)}))
+    elif sys.stdout.isatty():
+        terminal = Terminal(emoji=False, markup=False, highlight=False, soft_wrap=True)
+        for line in lines:
+            terminal.print(Text(printable(line), _STYLES_OF_CHANGES.get(line[:1], "")))
+    else:
+        for line in lines:
+            data(printable(line))
+
+
 def marked(text: str, marks: Sequence[tuple[int, int]]) -> None:
     """An indented text with the marked ranges bold on a terminal, in brackets elsewhere. Raises as `data` does."""
     terminal = Terminal(emoji=False, markup=False, highlight=False)
@@ -248,6 +289,14 @@ def _fitted(text: str, cells: int) -> str:
     if cell_len(text) > cells:
         text = set_cell_size(text, cells - 1).rstrip() + "…"
     return set_cell_size(text, cells)
+
+
+def confirmed(question: str) -> bool:
+    """Whether a person at the terminal says yes; where nobody is asked, nobody does."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 # What may be shown

@@ -44,6 +44,25 @@ def full_text_search(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def books_of_runs(db: Database) -> None:
+    """What has waited longest goes first; a run keeps its counts; the items of a page are found."""
+    for statement in _BOOKS_OF_RUNS.split(";\n\n"):
+        db.execute(statement)
+
+
+_BOOKS_OF_RUNS = """
+ALTER TABLE runs ADD COLUMN counts TEXT;
+
+ALTER TABLE items ADD COLUMN last_attempt INTEGER NOT NULL DEFAULT 0;
+
+DROP INDEX items_to_do;
+
+CREATE INDEX items_to_do ON items (run_id, host, last_attempt, id) WHERE ended_at IS NULL;
+
+CREATE INDEX items_of_page ON items (page_id, run_id)
+"""
+
 _RATIOS = """
 CREATE TABLE ratios (
     model TEXT NOT NULL,

@@ -24,7 +24,7 @@ from pipeline import settings as files
 from pipeline.errors import UsageError
 from pipeline.language_names import NAMES, SOURCE, code_of
 from pipeline.prompts import STYLES
-from pipeline.records import State
+from pipeline.records import Reason, State
 from pipeline.settings import Profile
 from pipeline.toolloop import Policy
 
@@ -312,7 +312,7 @@ def verbosity(context: click.Context) -> int:
 
 
 DB = option("--db", type=File(), default=Path("summaries.db"), help="The database; a run makes it if it is not there.")
-JSON = option("--json", "as_json", is_flag=True, help="One JSON object a page, on standard output.")
+JSON = option("--json", "as_json", is_flag=True, help="JSON on standard output, one object a line.")
 TALK = together(
     option("-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."),
     option("-v", "--verbose", is_flag=True, help="Say more: a line a page, and of a bug the whole trace."),
@@ -324,6 +324,14 @@ STATE = option(
     type=click.Choice([state.value for state in State]),
     multiple=True,
     help="Only pages of this state; may be repeated.",
+)
+REASON = option(
+    "--reason",
+    "reasons",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    multiple=True,
+    help="Only pages with this reason (docs/reasons.md); may be repeated.",
 )
 SERVER = together(
     option("-m", "--model", type=Name(), default="llama3.1", help="The model, as `ollama list` names it."),
@@ -378,10 +386,15 @@ NETWORK = together(
     option("--contact", type=Header(), default="", help="An address for the sites to reach you, in the User-Agent."),
     option("--max-age", type=Duration(), default="12h", help="Do not ask again for a page fetched more recently."),
 )
+BOUNDS = together(
+    option("--limit", type=click.IntRange(0), help="Take at most this many pages."),
+    option("--grace", type=Duration(), default="30s", help="For what is under way when the run is to stop."),
+    option("--max-duration", type=Duration(), help="Take no new page after so long; the next run goes on."),
+    option("--lock-wait", type=Duration(), default="0s", help="Wait so long for another run to end."),
+)
 RUN = together(
     option("--since", type=Since(), help="Of feeds and sitemaps, leave out what is dated before: 2d, or 2026-11-01."),
     option("--force", is_flag=True, help="Fetch and summarize again what is fresh or unchanged."),
-    option("--limit", type=click.IntRange(0), help="Take at most this many pages."),
-    option("--grace", type=Duration(), default="30s", help="For what is under way when a signal stops the run."),
+    BOUNDS,
     option("--dry-run", is_flag=True, help="Say what would be done; no request, nothing written."),
 )

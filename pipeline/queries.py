@@ -6,6 +6,10 @@ BEGIN_RUN = """
 INSERT INTO runs (started_at, state, source, model, settings) VALUES (?, 'running', ?, ?, ?)
 """
 
+END_RUN = """
+UPDATE runs SET state = ?, exit_code = ?, ended_at = ?, counts = ? WHERE id = ?
+"""
+
 END_ITEMS = """
 UPDATE items SET reason = coalesce(reason, ?) WHERE run_id = ? AND ended_at IS NULL
 """
@@ -22,9 +26,21 @@ ON CONFLICT (page_id, list, origin) DO UPDATE SET tags = excluded.tags
 """
 
 ADD_ITEM = """
-INSERT INTO items (run_id, page_id, host, outcome) VALUES (?, ?, ?, 'waiting')
+INSERT INTO items (run_id, page_id, host, outcome, last_attempt) VALUES (
+    :run_id, :page_id, :host, 'waiting', coalesce((SELECT max(id) FROM attempts WHERE page_id = :page_id), 0)
+)
 ON CONFLICT (run_id, page_id) DO NOTHING
 """
+
+ADD_CHOSEN_ITEM = """
+INSERT INTO items (run_id, page_id, host, outcome, last_attempt)
+SELECT
+    :run_id, id, iif(:fetched, host, 'text ' || (id % 64)), 'waiting',
+    coalesce((SELECT max(id) FROM attempts WHERE page_id = pages.id), 0)
+FROM pages WHERE id = :page_id
+ON CONFLICT (run_id, page_id) DO NOTHING
+"""
+"""Where no site is asked, `host` spreads the pages over 64 queues: of each, one page is worked on at a time."""
 
 ADD_BAD_ITEM = """
 INSERT INTO items (run_id, page_id, host, outcome, reason, started_at, ended_at)
@@ -39,10 +55,11 @@ PAGE_FETCHED_VALUES = (
 
 PAGE_FETCHED = """
 UPDATE pages SET
-    state = 'fetched', reason = NULL, detail = '', not_before = NULL,
+    state = iif(state = 'summarized' AND text_hash IS :text_hash, state, 'fetched'),
+    reason = NULL, detail = '', not_before = NULL, failures = 0,
     title = :title, author = :author, site = :site, language = :language, published = :published,
     final_url = :final_url, http_status = :status, etag = :etag, last_modified = :last_modified,
-    fetched_at = :time, changed_at = :time, text_hash = :text_hash
+    fetched_at = :time, changed_at = iif(text_hash IS :text_hash, changed_at, :time), text_hash = :text_hash
 WHERE id = :page_id
 """
 
@@ -60,10 +77,11 @@ WHERE id = ?
 
 PAGE_NOT_DONE = """
 UPDATE pages SET
-    state = coalesce(?, state), reason = ?, detail = ?, http_status = coalesce(?, http_status), not_before = ?,
-    failures = failures + ?
-WHERE id = ?
+    state = coalesce(:state, state), reason = :reason, detail = :detail,
+    http_status = coalesce(:http_status, http_status), not_before = :not_before, failures = :failures
+WHERE id = :page_id AND NOT (:by_model AND state = 'summarized')
 """
+"""A page that stands as summarized has a summary of its present text: if no other one can be made, it keeps that."""
 
 ADD_CHUNK_SUMMARY = """
 INSERT OR IGNORE INTO chunk_summaries VALUES (
@@ -136,11 +154,13 @@ WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
 )
 """
 
-SETTLE_DEFERRED = """
+SETTLE_NOT_DUE = """
 UPDATE items SET
-    outcome = 'deferred', ended_at = ?, reason = (SELECT reason FROM pages WHERE pages.id = page_id)
+    outcome = (SELECT state FROM pages WHERE pages.id = page_id), ended_at = ?,
+    reason = (SELECT reason FROM pages WHERE pages.id = page_id)
 WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
-    SELECT 1 FROM pages WHERE pages.id = page_id AND state = 'deferred' AND not_before > ?
+    SELECT 1 FROM pages
+    WHERE pages.id = page_id AND state IN ('failed', 'deferred') AND (not_before > ? OR reason = 'gave_up')
 )
 """
 
@@ -167,8 +187,13 @@ TO_DO = """
 SELECT count(*) FROM items WHERE run_id = ? AND ended_at IS NULL
 """
 
-HOSTS_AFTER = """
-SELECT DISTINCT host FROM items WHERE run_id = ? AND ended_at IS NULL AND host > ? ORDER BY host LIMIT ?
+HOSTS_BETWEEN = """
+SELECT DISTINCT host FROM items
+WHERE run_id = ? AND ended_at IS NULL AND host > ? AND host < ? ORDER BY host LIMIT ?
+"""
+
+LONGEST_WAITING_HOST = """
+SELECT host FROM items WHERE run_id = ? AND ended_at IS NULL ORDER BY last_attempt, host LIMIT 1
 """
 
 TASKS_AFTER = """
@@ -179,13 +204,22 @@ SELECT
         SELECT 1 FROM summaries
         WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
     ) AS summarized,
+    (
+        SELECT iif(summaries.text_hash = pages.text_hash, summaries.recipe, '') FROM summaries
+        WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
+    ) AS recipe,
     (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
 FROM items
 JOIN pages ON pages.id = items.page_id
 LEFT JOIN texts ON texts.hash = pages.text_hash
-WHERE items.run_id = ? AND items.ended_at IS NULL AND items.host = ? AND items.id > ?
-ORDER BY items.id LIMIT ?
+WHERE
+    items.run_id = :run_id AND items.ended_at IS NULL AND items.host = :host
+    AND (items.last_attempt, items.id) > (
+        coalesce((SELECT last_attempt FROM items AS last WHERE last.id = :position), -1), :position
+    )
+ORDER BY items.last_attempt, items.id LIMIT :most
 """
+"""What has waited longest goes first: pages that were never tried, then those whose last try is the oldest."""
 
 RECALL_MAP = """
 SELECT summary, tool_calls, tool_errors, primed, prompt_tokens, output_tokens, seconds
@@ -206,7 +240,8 @@ OTHER_RECIPES = """
 SELECT count(*) FROM items JOIN pages ON pages.id = items.page_id
 WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
     SELECT 1 FROM summaries
-    WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash AND summaries.recipe = ?
+    WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
+        AND summaries.recipe IN (SELECT value FROM json_each(?))
 )
 """
 
@@ -240,12 +275,12 @@ ORDER BY pages.id
 """
 
 FIND_PAGE = """
-SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
+SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
 FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
 """
 
 REDIRECTED = """
-SELECT id, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, final_url
+SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id, final_url
 FROM pages WHERE final_url <> url ORDER BY id
 """
 
@@ -272,7 +307,7 @@ LIMIT :limit
 """
 
 KNOWN = """
-SELECT state, fetched_at, not_before FROM pages WHERE key = ?
+SELECT state, reason, fetched_at, not_before FROM pages WHERE key = ?
 """
 
 ABILITY = """
@@ -291,3 +326,260 @@ SELECT coalesce((SELECT recipes.model FROM recipes WHERE recipes.digest = ratios
     kind, prompts, highest
 FROM ratios ORDER BY model, kind
 """
+
+RUNS = """
+SELECT id, started_at, ended_at, state, exit_code, source, model, counts FROM runs ORDER BY id DESC LIMIT ?
+"""
+
+UNWELL = """
+WITH unwell AS (
+    SELECT
+        pages.url,
+        CASE WHEN pages.state IN ('failed', 'deferred') THEN pages.state ELSE 'waiting' END AS state,
+        coalesce(
+            pages.reason, (SELECT reason FROM items WHERE page_id = pages.id ORDER BY run_id DESC LIMIT 1), ''
+        ) AS reason,
+        pages.detail,
+        coalesce(
+            (
+                SELECT started_at FROM attempts
+                WHERE page_id = pages.id AND id > coalesce(
+                    (
+                        SELECT max(id) FROM attempts
+                        WHERE page_id = pages.id AND code IN ('ok', 'not_modified', 'same_text')
+                    ),
+                    0
+                )
+                ORDER BY id LIMIT 1
+            ),
+            pages.fetched_at,
+            pages.added_at
+        ) AS since,
+        pages.failures,
+        pages.not_before,
+        (SELECT started_at FROM attempts WHERE page_id = pages.id ORDER BY id DESC LIMIT 1) AS tried_at
+    FROM pages
+    WHERE pages.state IN ('failed', 'deferred', 'queued', 'fetched')
+)
+SELECT * FROM unwell
+WHERE :reasons = '[]' OR reason IN (SELECT value FROM json_each(:reasons))
+ORDER BY state, reason, url
+"""
+"""`since` is the first attempt that was not well after the last one that was."""
+
+ATTEMPTS = """
+SELECT started_at, ended_at, run_id, stage, code, detail FROM attempts WHERE page_id = ? ORDER BY id
+"""
+
+VERSIONS = """
+SELECT
+    row_number() OVER (ORDER BY summaries.id) AS version,
+    summaries.created_at, recipes.model, summaries.recipe, summaries.text_hash, summaries.method,
+    summaries.coverage, summaries.language, summaries.flags, summaries.summary, summaries.key_points
+FROM summaries JOIN recipes ON recipes.hash = summaries.recipe
+WHERE summaries.page_id = ? ORDER BY summaries.id
+"""
+
+EXPORT = """
+SELECT
+    pages.url, pages.state, pages.reason, pages.detail, pages.title, pages.author, pages.site, pages.published,
+    pages.final_url, pages.fetched_at, summaries.summary, summaries.key_points, summaries.language,
+    summaries.coverage, summaries.flags, summaries.method, recipes.model, summaries.created_at AS summarized_at
+FROM pages
+LEFT JOIN summaries ON summaries.id = (
+    SELECT max(id) FROM summaries AS versions WHERE versions.page_id = pages.id
+)
+LEFT JOIN recipes ON recipes.hash = summaries.recipe
+WHERE :states = '[]' OR pages.state IN (SELECT value FROM json_each(:states))
+ORDER BY pages.id
+"""
+
+NEWS = """
+SELECT
+    pages.url, pages.state, pages.reason, pages.detail, pages.title, summaries.summary, summaries.key_points,
+    summaries.created_at AS summarized_at
+FROM summaries JOIN pages ON pages.id = summaries.page_id
+WHERE summaries.created_at >= ? AND NOT EXISTS (
+    SELECT 1 FROM summaries AS later WHERE later.page_id = summaries.page_id AND later.id > summaries.id
+)
+ORDER BY summaries.id DESC
+"""
+
+TO_RETRY = """
+SELECT id FROM pages
+WHERE host <> '' AND key NOT LIKE 'list:%' AND iif(
+    :reasons = '[]', state IN ('failed', 'deferred'), reason IN (SELECT value FROM json_each(:reasons))
+)
+ORDER BY id
+"""
+
+WITH_TEXT = """
+WITH candidates AS (
+    SELECT
+        pages.id, pages.state, lower(pages.site) AS site, substr(host, 1, instr(host || ':', ':') - 1) AS host,
+        (
+            SELECT recipes.model FROM summaries JOIN recipes ON recipes.hash = summaries.recipe
+            WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
+        ) AS model
+    FROM pages WHERE pages.text_hash IS NOT NULL
+)
+SELECT id FROM candidates
+WHERE (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
+    AND (:models = '[]' OR model IN (SELECT value FROM json_each(:models)))
+    AND (:tags = '[]' OR EXISTS (
+        SELECT 1 FROM sources, json_each(sources.tags) AS tag
+        WHERE sources.page_id = candidates.id AND tag.value IN (SELECT value FROM json_each(:tags))
+    ))
+    AND (:sites = '[]' OR EXISTS (
+        SELECT 1 FROM json_each(:sites) AS wanted
+        WHERE wanted.value IN (site, host) OR substr(host, -length(wanted.value) - 1) = '.' || wanted.value
+    ))
+ORDER BY id
+"""
+
+SNAPSHOT = "BEGIN"
+
+INTEGRITY = "PRAGMA integrity_check"
+
+FOREIGN_KEYS = "PRAGMA foreign_key_check"
+
+PROMISES = {
+    "items that a run did not come to, and does not say why": """
+        SELECT count(*), min(items.id) FROM items JOIN runs ON runs.id = items.run_id
+        WHERE runs.state = 'finished' AND items.outcome = 'waiting' AND items.reason IS NULL
+    """,
+    "items with an outcome that have not ended": """
+        SELECT count(*), min(id) FROM items WHERE outcome <> 'waiting' AND ended_at IS NULL
+    """,
+    "pages that stand as summarized without a summary of a text that is there": """
+        SELECT count(*), min(url) FROM pages
+        WHERE state = 'summarized' AND NOT EXISTS (
+            SELECT 1 FROM summaries JOIN texts ON texts.hash = summaries.text_hash
+            WHERE summaries.page_id = pages.id
+        )
+    """,
+    "pages that stand as fetched without a text": """
+        SELECT count(*), min(url) FROM pages WHERE state = 'fetched' AND text_hash IS NULL
+    """,
+    "summaries whose coverage is not that of their chunks": """
+        SELECT count(*), min(id) FROM summaries
+        WHERE method <> 'verbatim' AND (
+            chunks <> (SELECT count(*) FROM summary_chunks WHERE summary_id = summaries.id)
+            OR (coverage < 1) <> EXISTS (
+                SELECT 1 FROM summary_chunks WHERE summary_id = summaries.id AND left_out IS NOT NULL
+            )
+        )
+    """,
+    "pages that the full-text search does not have as they are": """
+        SELECT count(*), min(page_id) FROM (
+            SELECT page_id FROM search_current WHERE page_id NOT IN (SELECT id FROM search_docsize)
+            UNION ALL
+            SELECT id FROM search_docsize WHERE id NOT IN (SELECT page_id FROM search_current)
+        )
+    """,
+}
+"""Promise broken → how many rows break it, and one of them."""
+
+REASONS = """
+SELECT reason FROM pages WHERE reason IS NOT NULL UNION SELECT reason FROM items WHERE reason IS NOT NULL
+"""
+
+RUNNING = """
+SELECT id, started_at, id = (SELECT max(id) FROM runs) AS is_last FROM runs WHERE state = 'running' ORDER BY id
+"""
+
+LAST_ENDED_RUN = """
+SELECT ended_at, exit_code FROM runs WHERE exit_code IS NOT NULL ORDER BY id DESC LIMIT 1
+"""
+
+LAST_GOOD_RUN = """
+SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3)
+"""
+
+COUNT_OLD_ITEMS = """
+SELECT count(*) FROM items WHERE run_id IN (
+    SELECT id FROM runs WHERE state <> 'running' AND coalesce(ended_at, started_at) < ?
+)
+"""
+
+COUNT_OLD_ATTEMPTS = """
+SELECT count(*) FROM attempts WHERE ended_at < ?
+"""
+
+COUNT_LOOSE_TEXTS = """
+SELECT count(*) FROM texts
+WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
+    AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
+"""
+
+PRUNE_ITEMS = """
+DELETE FROM items WHERE id IN (
+    SELECT items.id FROM items WHERE run_id IN (
+        SELECT id FROM runs WHERE state <> 'running' AND coalesce(ended_at, started_at) < :before
+    ) LIMIT :most
+)
+"""
+
+PRUNE_ATTEMPTS = """
+DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE ended_at < :before ORDER BY id LIMIT :most)
+"""
+
+PRUNE_CHUNKS = """
+DELETE FROM chunks WHERE text_hash IN (
+    SELECT hash FROM texts
+    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
+        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
+    ORDER BY hash LIMIT :most
+)
+"""
+
+PRUNE_TEXTS = """
+DELETE FROM texts WHERE hash IN (
+    SELECT hash FROM texts
+    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
+        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
+    ORDER BY hash LIMIT :most
+)
+"""
+
+FORGET = (
+    """
+    DELETE FROM reduce_summaries WHERE EXISTS (
+        SELECT 1 FROM summaries WHERE page_id = :page_id AND method = 'map_reduce'
+    )
+    """,  # they do not say of which page they are; to lose those of others costs a few answers at their next change
+    """
+    CREATE TEMP TABLE forgotten_chunks AS
+    SELECT chunk_hash AS hash FROM summary_chunks JOIN summaries ON summaries.id = summary_id WHERE page_id = :page_id
+    UNION
+    SELECT chunks.hash FROM chunks JOIN pages ON pages.text_hash = chunks.text_hash WHERE pages.id = :page_id
+    UNION
+    SELECT chunks.hash FROM chunks JOIN summaries ON summaries.text_hash = chunks.text_hash WHERE page_id = :page_id
+    """,
+    "DELETE FROM evidence WHERE summary_id IN (SELECT id FROM summaries WHERE page_id = :page_id)",
+    "DELETE FROM summary_chunks WHERE summary_id IN (SELECT id FROM summaries WHERE page_id = :page_id)",
+    "DELETE FROM summaries WHERE page_id = :page_id",
+    "DELETE FROM attempts WHERE page_id = :page_id",
+    "DELETE FROM items WHERE page_id = :page_id",
+    "DELETE FROM sources WHERE page_id = :page_id",
+    "DELETE FROM redirects WHERE page_id = :page_id",
+    "DELETE FROM pages WHERE id = :page_id",
+    """
+    DELETE FROM chunks
+    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = chunks.text_hash)
+        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = chunks.text_hash)
+    """,
+    """
+    DELETE FROM texts
+    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
+        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
+    """,
+    """
+    DELETE FROM chunk_summaries
+    WHERE chunk_hash IN (
+        SELECT hash FROM forgotten_chunks EXCEPT SELECT hash FROM chunks EXCEPT SELECT chunk_hash FROM summary_chunks
+    )
+    """,
+    "DROP TABLE forgotten_chunks",
+    "UPDATE runs SET source = replace(source, :url, '(forgotten)') WHERE instr(source, :url)",
+)

@@ -53,6 +53,8 @@ class Meaning:
     what: str
     advice: str
     exit_code: int = 3
+    counts: bool = False
+    """Whether it counts against the page: one that fails so again and again is asked less often, and at last never."""
 
 
 def _skip(what: str, advice: str) -> Meaning:
@@ -60,11 +62,16 @@ def _skip(what: str, advice: str) -> Meaning:
 
 
 def _fail(what: str, advice: str) -> Meaning:
+    return Meaning(Outcome.FAILED, what, advice, counts=True)
+
+
+def _refuse(what: str, advice: str) -> Meaning:
+    """What is refused here, by the settings, before anybody is asked; or what a model could not do."""
     return Meaning(Outcome.FAILED, what, advice)
 
 
 def _defer(what: str, advice: str) -> Meaning:
-    return Meaning(Outcome.DEFERRED, what, advice)
+    return Meaning(Outcome.DEFERRED, what, advice, counts=True)
 
 
 def _wait(what: str, advice: str, exit_code: int) -> Meaning:
@@ -93,16 +100,16 @@ class Reason(str, Enum):
         return self
 
     # The line, the address.
-    BAD_URL = "bad_url", _fail("the line is not a URL that can be fetched", "correct the line in the list")
-    BLOCKED_SCHEME = "blocked_scheme", _fail("only http and https are fetched", "give an http or https address")
+    BAD_URL = "bad_url", _refuse("the line is not a URL that can be fetched", "correct the line in the list")
+    BLOCKED_SCHEME = "blocked_scheme", _refuse("only http and https are fetched", "give an http or https address")
     BLOCKED_CREDENTIALS = (
         "blocked_credentials",
-        _fail("the URL carries a user name or a password", "take them out of the URL"),
+        _refuse("the URL carries a user name or a password", "take them out of the URL"),
     )
-    BLOCKED_PORT = "blocked_port", _fail("the port is neither 80 nor 443", "`--allow-private-network` opens others")
+    BLOCKED_PORT = "blocked_port", _refuse("the port is neither 80 nor 443", "`--allow-private-network` opens others")
     BLOCKED_ADDRESS = (
         "blocked_address",
-        _fail("the address is not public", "`--allow-private-network` opens your own network"),
+        _refuse("the address is not public", "`--allow-private-network` opens your own network"),
     )
     # The list.
     LIST = "list", _skip("it is a list of URLs, which are pages of their own", "nothing to do")
@@ -133,6 +140,10 @@ class Reason(str, Enum):
     NO_CONTENT = "no_content", _fail("the site answers without a page", _LOOK)
     TOO_LARGE = "too_large", _fail("the page is larger than the limit", "save it by other means")
     UNSUPPORTED_TYPE = "unsupported_type", _skip("it is not a page of text", "save it by other means")
+    GAVE_UP = (
+        "gave_up",
+        _refuse("it failed eight times in a row; no run asks for it any more", "take it off the list, or `retry` it"),
+    )
     # The text in the page.
     NO_TEXT = "no_text", _fail("no text was found in the page", _LOOK)
     JS_SHELL = "js_shell", _fail("the page is empty without JavaScript", "look for a feed or a print version of it")
@@ -150,21 +161,26 @@ class Reason(str, Enum):
         _wait("the model's server cannot be reached; the text is stored", "start the server: the next run goes on", 12),
     )
     LLM_TIMEOUT = "llm_timeout", _wait("the model took too long; the text is stored", "raise `--timeout`", 3)
-    LLM_ERROR = "llm_error", _fail("the model's server failed on this page each time", _MODEL)
-    LLM_CONTEXT = "llm_context", _fail("the model was shown less than it was sent", "lower `--num-ctx`, update Ollama")
-    LLM_TRUNCATED = "llm_truncated", _fail("the model found no end to its answer", _MODEL)
-    LLM_EMPTY = "llm_empty", _fail("the model answered nothing", _MODEL)
+    LLM_ERROR = "llm_error", _refuse("the model's server failed on this page each time", _MODEL)
+    LLM_CONTEXT = (
+        "llm_context",
+        _refuse("the model was shown less than it was sent", "lower `--num-ctx`, update Ollama"),
+    )
+    LLM_TRUNCATED = "llm_truncated", _refuse("the model found no end to its answer", _MODEL)
+    LLM_EMPTY = "llm_empty", _refuse("the model answered nothing", _MODEL)
     LLM_UNREAD = (
         "llm_unread",
-        _fail("the model did not call the tool that reads the page", "leave out `--tool-calls always`"),
+        _refuse("the model did not call the tool that reads the page", "leave out `--tool-calls always`"),
     )
-    OUTPUT_REJECTED = "output_rejected", _fail("what the model wrote is not a summary", _MODEL)
-    REDUCE_GREW = "reduce_grew", _fail("the model wrote more than it was given to shorten", _MODEL)
+    OUTPUT_REJECTED = "output_rejected", _refuse("what the model wrote is not a summary", _MODEL)
+    REDUCE_GREW = "reduce_grew", _refuse("the model wrote more than it was given to shorten", _MODEL)
     # The run.
     INTERRUPTED = "interrupted", _wait("the run was stopped", _LATER, 0)
+    OUT_OF_TIME = "out_of_time", _wait("`--max-duration` was over", "nothing to do: the next run goes on with it", 0)
     LIMIT = "limit", _wait("the run was told to take fewer pages", "run again, with a larger `--limit`", 0)
     FRESH = "fresh", _same("the page was fetched less than `--max-age` ago")
     NOT_MODIFIED = "not_modified", _same("the site says that the page has not changed")
+    SAME_RECIPE = "same_recipe", _same("its summary is by this model, these prompts and options already")
     SAME_TEXT = "same_text", _same("the page has the text that it had")
 
 
@@ -220,7 +236,9 @@ class Task:
     summarized: bool = False
     """Whether that text has a summary, by any recipe."""
     document: Document | None = None
-    """The stored text, if it has no summary yet."""
+    """The stored text, if it has no summary yet, or is to have another one."""
+    recipe: str = ""
+    """Of the newest summary, if it is of that text."""
     tags: frozenset[str] = frozenset()
     """Of the lines that it stands in."""
 
@@ -408,6 +426,15 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """Pages that are known have become items of this run."""
+
+    page_ids: tuple[int, ...]
+    fetched: bool = True
+    """Whether their sites are asked; if not, the pages of one site need not wait for each other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """A page has a new text, which is stored; the model's turn is next."""
 
@@ -504,4 +531,6 @@ class NotDone:
     ended_at: datetime
 
 
-Event = Added | Fetched | Unchanged | Chunked | ChunkSummarized | PartsReduced | Summarized | Measured | NotDone
+Event = (
+    Added | Chosen | Fetched | Unchanged | Chunked | ChunkSummarized | PartsReduced | Summarized | Measured | NotDone
+)

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -17,12 +18,12 @@ from typing import ParamSpec, TypeVar
 
 from pipeline import addresses, embedded, engine, names, tokens, urls
 from pipeline.console import Console, report
-from pipeline.errors import RunLost
+from pipeline.errors import ModelUnusable, PageNotDone, RunLost
 from pipeline.extract import Extractor
 from pipeline.fetch import Fetcher
 from pipeline.frontier import Frontier
-from pipeline.page import Steps, process
-from pipeline.records import Added, Event, Line, NotModified, Page, Reason, Refusal, Task
+from pipeline.page import Steps, Written, process
+from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Page, Reason, Refusal, Task
 from pipeline.settings import Settings
 from pipeline.store import Store, lock, now
 from pipeline.summarizer import Memory
@@ -38,13 +39,43 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def run(settings: Settings, sources: Sequence[str], console: Console) -> int:
-    """One night: the pages of all sources into summaries. Gives the exit code; raises `RunLost`."""
-    urls.check_sources(sources)
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a run is to do: which pages, and whether their sites are asked."""
+
+    source: str
+    """As `runs.source` has it."""
+    batches: Callable[[Store, urls.Fetch], Iterable[Added | Chosen]]
+    """The pages as items of the run, a transaction each; the second argument fetches lists on the web."""
+    named: bool = False
+    """The pages were asked for by name: none is passed over because it is fresh, or not to be asked yet."""
+    fetched: bool = True
+    """If not, the texts that are stored are summarized as they are, unless that has been done by the same recipe."""
+
+
+def run(settings: Settings, errand: Errand, console: Console) -> int:
+    """One night: the pages of an errand into summaries. Gives the exit code; raises `RunLost`."""
     if settings.vocabulary:
         tokens.load(settings.vocabulary)
-    with lock(settings.db), Store.open(settings.db) as store, ThreadPoolExecutor(1, "store") as thread:
-        return asyncio.run(Night(settings, store, thread, console).run(sources))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go; the night goes on
+    with (
+        lock(settings.db, settings.lock_wait, console.say),
+        Store.open(settings.db) as store,
+        ThreadPoolExecutor(1, "store") as thread,
+    ):
+        return asyncio.run(Night(settings, store, thread, console).run(errand))
+
+
+def lists(settings: Settings, sources: Sequence[str], console: Console) -> Errand:
+    """The errand of a night: the pages of all sources. Raises `UsageError`."""
+    urls.check_sources(sources)
+
+    def batches(store: Store, fetch: urls.Fetch) -> Iterator[Added]:
+        found = lines(sources, store.secret(), since=settings.since, note=console.say, fetch=fetch)
+        while batch := tuple(islice(found, LINES_A_TRANSACTION)):
+            yield Added(batch)
+
+    return Errand(" ".join(sources), batches)
 
 
 def lines(
@@ -72,20 +103,22 @@ class Night:
         self._console = console
         self._signal: int | None = None
         self._limited = False
-        self._stop: Callable[[], object] = lambda: None
+        self._out_of_time = False
+        self._stop: Callable[[bool], object] = _nobody
+        self._recipes: tuple[str, ...] = ()
+        """By which this run summarizes, once its models have answered."""
 
-    async def run(self, sources: Sequence[str]) -> int:
+    async def run(self, errand: Errand) -> int:
         """The whole night, from the first line to the exit code."""
         settings = self._settings
-        with self._signals():
-            await self._stored(self._store.begin_run, " ".join(sources), _model_of(settings), settings.public())
+        with self._signals(), self._bounded():
+            await self._stored(self._store.begin_run, errand.source, _model_of(settings), settings.public())
             try:
-                await self._gather(sources)
-                await self._stored(self._store.settle, settings.max_age, settings.force)
-                if self._console.tells_pages:
-                    await self._tell_settled()
+                await self._gather(errand)
+                await self._stored(self._store.settle, settings.max_age, settings.force or errand.named)
+                await self._tell_settled()
                 if await self._stored(self._store.to_do):
-                    await self._work()
+                    await self._work(errand)
             except BaseException as error:
                 lost = _lost(error)
                 with contextlib.suppress(RunLost):
@@ -97,16 +130,16 @@ class Night:
 
     # Phases
 
-    async def _gather(self, sources: Sequence[str]) -> None:
-        """Stores the lines of all sources. Lists on the web are fetched as pages are, by the same rules."""
+    async def _gather(self, errand: Errand) -> None:
+        """Stores the pages of the errand. Lists on the web are fetched as pages are, by the same rules."""
         loop = asyncio.get_running_loop()
-        async with self._fetcher(self._settings.hosts, self._frontier()) as fetcher:
+        async with self._fetcher(self._settings.hosts, self._frontier(errand)) as fetcher:
 
             def fetch(url: str) -> Page | Refusal | None:
                 # The store's thread waits for it; the loop does not. Nothing is asked for any more after a signal.
                 asking = asyncio.run_coroutine_threadsafe(fetcher.fetch_list(url), loop)
-                self._stop = asking.cancel
-                if self._signal:
+                self._stop = lambda now: asking.cancel()
+                if self._is_stopping:
                     asking.cancel()
                 try:
                     return asking.result()
@@ -114,31 +147,33 @@ class Night:
                     return None
 
             try:
-                await self._stored(self._add, sources, fetch)
+                await self._stored(self._add, errand, fetch)
             finally:
-                self._stop = lambda: None
+                self._stop = _nobody
 
-    def _add(self, sources: Sequence[str], fetch: urls.Fetch) -> None:
-        since, note = self._settings.since, self._console.say
-        found = lines(sources, self._store.secret(), since=since, note=note, fetch=fetch)
-        while not self._signal and (batch := tuple(islice(found, LINES_A_TRANSACTION))):
-            self._store.apply(Added(batch))
+    def _add(self, errand: Errand, fetch: urls.Fetch) -> None:
+        for batch in errand.batches(self._store, fetch):
+            if self._signal:
+                break
+            self._store.apply(batch)
 
     async def _tell_settled(self) -> None:
         """The pages that are done before any work: lines that are no URL, fresh pages, those not to be asked yet."""
+        if not self._console.tells_pages:
+            return
         last = 0
         while pages := await self._stored(self._store.settled_after, last, LINES_A_TRANSACTION):
             for _, row in pages:
                 self._console.page(row)
             last = pages[-1][0]
 
-    async def _work(self) -> None:
+    async def _work(self, errand: Errand) -> None:
         """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
         async with AsyncExitStack() as stack:
             writers = await stack.enter_async_context(Writers(self._settings, await self._books(), self._console.warn))
-            await writers.get_ready()
+            await self._get_ready(writers, errand)
             extractor = await stack.enter_async_context(Extractor(EXTRACTORS))
-            frontier = self._frontier()
+            frontier = self._frontier(errand)
             fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, frontier))
 
             async def fetch(task: Task) -> Page | NotModified | Refusal:
@@ -148,8 +183,14 @@ class Night:
                 finally:
                     frontier.done(task)
 
-            steps = Steps(fetch, extractor.extract, writers.write, self._emit, now)
+            async def write(task: Task, document: Document) -> Written:
+                if not (errand.fetched or self._settings.force) and task.recipe == writers.recipe(task):
+                    raise PageNotDone(Reason.SAME_RECIPE)
+                return await writers.write(task, document)
+
+            steps = Steps(fetch, extractor.extract, write, self._emit, now)
             while True:
+                self._recipes = writers.recipes
                 await self._until_done(frontier, steps)
                 if not await self._model_is_back(writers):
                     return
@@ -157,11 +198,26 @@ class Night:
                 frontier.begin_again()
                 await writers.get_ready()
 
+    async def _get_ready(self, writers: Writers, errand: Errand) -> None:
+        """Raises `ModelUnusable` also when the model's server is down and there is nothing to do without it."""
+        await writers.get_ready()
+        if errand.fetched or await writers.are_back():
+            return
+        if await self._answers(writers):
+            await writers.get_ready()
+        elif not self._is_stopping:
+            raise ModelUnusable("without its model no text can be summarized anew; nothing has been changed")
+
     async def _model_is_back(self, writers: Writers) -> bool:
-        """Waits for a model that was down, if pages wait for it, as long as `--model-wait` says."""
+        """Waits for a model that was down, if pages wait for it."""
+        waits = not self._limited and await self._stored(self._store.waiting_for_model)
+        return waits and await self._answers(writers)
+
+    async def _answers(self, writers: Writers) -> bool:
+        """Whether the model's server answers, within `--model-wait` and before the run is stopped."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._settings.model_wait.total_seconds()
-        while await self._stored(self._store.waiting_for_model) and not (self._signal or self._limited):
+        while not self._is_stopping:
             if await writers.are_back():
                 return True
             if loop.time() >= until:
@@ -170,7 +226,7 @@ class Night:
         return False
 
     async def _until_done(self, frontier: Frontier, steps: Steps) -> None:
-        """Works until the list is done, the limit is reached, or a signal's grace has run out."""
+        """Works until the list is done, the limit is reached, or the grace after a signal or its time has run out."""
         taken = 0
 
         async def next_task() -> Task | None:
@@ -192,26 +248,34 @@ class Night:
         try:
             async with asyncio.timeout(None) as deadline:
 
-                def stop() -> None:
-                    """The first time: no new page, and `grace` for the rest. The second time: now."""
-                    again = deadline.when() is not None
+                def stop(now: bool) -> None:
+                    """No new page, and `grace` for the rest, or none."""
                     frontier.stop()
-                    deadline.reschedule(loop.time() + (0.0 if again else grace))
+                    until = loop.time() + (0.0 if now else grace)
+                    deadline.reschedule(min(until, deadline.when() or until))
 
                 self._stop = stop
-                if self._signal:
-                    stop()
+                if self._is_stopping:
+                    stop(False)
                 with self._console.progress(await self._stored(self._store.to_do)):
                     await engine.run(next_task, work, frontier.done, self._settings.workers)
         except TimeoutError:
-            if not self._signal:
+            if not self._is_stopping:
                 raise
         finally:
-            self._stop = lambda: None
+            self._stop = _nobody
 
     async def _ended(self) -> int:
         """Closes the books, tells how it went, and gives the exit code."""
-        waiting = Reason.INTERRUPTED if self._signal else Reason.LIMIT if self._limited else None
+        waiting = (
+            Reason.INTERRUPTED
+            if self._signal
+            else Reason.OUT_OF_TIME
+            if self._out_of_time
+            else Reason.LIMIT
+            if self._limited
+            else None
+        )
         counts = await self._stored(self._store.counts)
         faults = await self._stored(self._store.faults)
         codes = {128 + self._signal} if self._signal else {0}
@@ -220,7 +284,8 @@ class Night:
         state = "interrupted" if self._signal else "finished"
         await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
         say = self._console.warn if code else self._console.say
-        for line in report(counts, faults, str(self._settings.db)):
+        others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
+        for line in report(counts, faults, str(self._settings.db), others):
             say(line)
         return code
 
@@ -246,14 +311,14 @@ class Night:
             now=now,
         )
 
-    def _frontier(self) -> Frontier:
+    def _frontier(self, errand: Errand) -> Frontier:
         loop = asyncio.get_running_loop()
-        tasks_after = self._bound(self._store.tasks_after)
+        tasks_after = self._bound(partial(self._store.tasks_after, from_text=not errand.fetched))
 
         async def anew(host: str, position: int, most: int) -> list[tuple[int, Task]]:
             return [(place, task.as_if_new()) for place, task in await tasks_after(host, position, most)]
 
-        tasks = anew if self._settings.force else tasks_after
+        tasks = anew if self._settings.force and errand.fetched else tasks_after
         return Frontier(self._bound(self._store.hosts_after), tasks, self._settings.delay, loop.time)
 
     def _fetcher(self, model_hosts: Sequence[str], frontier: Frontier) -> Fetcher:
@@ -293,20 +358,48 @@ class Night:
     def _signals(self) -> Iterator[None]:
         """SIGTERM and SIGINT stop the run; the second of them stops it at once."""
         loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
         def arrived(number: int) -> None:
             first, self._signal = self._signal is None, number
             if first:
                 self._console.say("stopping: what is under way may still end; a second signal stops it now")
-            self._stop()
+            self._stop(not first)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in before:
             loop.add_signal_handler(number, arrived, number)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number, handler in before.items():
                 loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """After `--max-duration` no page is taken; what is under way has `--grace` to end."""
+        if (most := self._settings.max_duration) is None:
+            yield
+            return
+
+        def over() -> None:
+            self._out_of_time = True
+            self._console.say("the time is over: what is under way may still end")
+            self._stop(False)
+
+        timer = asyncio.get_running_loop().call_later(most.total_seconds(), over)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._signal is not None or self._out_of_time
+
+
+def _nobody(now: bool) -> None:
+    """Who is to stop while nothing is under way."""
 
 
 def _model_of(settings: Settings) -> str:

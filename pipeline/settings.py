@@ -95,6 +95,10 @@ class Settings:
     force: bool
     limit: int | None
     grace: timedelta
+    max_duration: timedelta | None
+    """After it no page is taken; what is under way then has `grace`."""
+    lock_wait: timedelta
+    """For another run to end."""
     profiles: tuple[Profile, ...] = ()
     """The first that matches a page counts."""
 

@@ -11,12 +11,14 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import singledispatchmethod
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Self
 
 from sqlite_utils import Database
@@ -24,8 +26,10 @@ from sqlite_utils import Database
 from pipeline import queries
 from pipeline.errors import DatabaseUnusable, LockHeld
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
+from pipeline.patience import pause
 from pipeline.records import (
     Added,
+    Chosen,
     Chunk,
     Chunked,
     ChunkSummarized,
@@ -38,7 +42,9 @@ from pipeline.records import (
     Outcome,
     Partial,
     PartsReduced,
+    Reason,
     Recipe,
+    Refusal,
     Stage,
     State,
     Summarized,
@@ -47,6 +53,10 @@ from pipeline.records import (
 )
 
 BUSY_SECONDS = 30.0
+LOCK_SECONDS = 0.2
+"""Whoever looks whether the lock is held (`check`) holds it no longer than that; so often it is tried while waiting."""
+LAST_HOST = "\U0010ffff"
+"""After every host."""
 STATE_AFTER = {Outcome.SKIPPED: State.SKIPPED, Outcome.FAILED: State.FAILED, Outcome.DEFERRED: State.DEFERRED}
 
 
@@ -128,7 +138,8 @@ def _opened_to_read(path: Path) -> sqlite3.Connection:
     has left in them, so it is for databases only that were closed well. Where no file can be made and none is
     there, nobody writes either: `immutable` reads without them.
     """
-    wal = path.with_name(path.name + "-wal")
+    wal = path.resolve()
+    wal = wal.with_name(wal.name + "-wal")
     left = wal.is_file() and wal.stat().st_size > 0
     connection = _opened(path, "mode=ro" if left else "mode=rw")
     try:
@@ -151,26 +162,99 @@ def _create(path: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, wait: timedelta = timedelta(0), note: Callable[[str], None] = lambda text: None) -> Iterator[None]:
     """Holds the database for one run, by `flock` on a file beside it; the file is never deleted.
 
-    The lock ends with the process, however it ends. Raises `LockHeld` when another run has it.
+    On Linux the database itself is held too, so that who takes the file away lets nobody in; elsewhere SQLite's own
+    locks would get in the way of that. The lock ends with the process, however it ends. Raises `LockHeld` when
+    another run still has it after `wait`.
     """
-    beside = path.resolve().with_name(path.resolve().name + ".lock")
+    until = monotonic() + max(wait.total_seconds(), LOCK_SECONDS)
+    handles: list[int] = []
     try:
-        handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise DatabaseUnusable(f"{beside}: the lock cannot be opened: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
-            raise LockHeld(f"another run works on {path} ({holder or 'just started'})") from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()} since {iso(now())}\n".encode(), 0)
+        while not handles:
+            try:
+                handles += _locked(path)
+            except LockHeld as held:
+                if monotonic() >= until:
+                    raise
+                if wait:
+                    note(f"{held}: waiting for its end")
+                    note = _unheard
+                sleep(min(LOCK_SECONDS, max(0.0, until - monotonic())))
         yield
     finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def _unheard(text: str) -> None:
+    """Where a note goes that was told already."""
+
+
+def is_held(path: Path) -> bool:
+    """Whether a run works on the database now. It looks by holding the lock itself, for a moment."""
+    for place in _places(path):
+        try:
+            handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DatabaseUnusable(f"{place}: the lock cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+    return False
+
+
+def _places(path: Path) -> list[Path]:
+    """What is locked: by whatever name a database is called, the same."""
+    path = path.resolve()
+    beside = path.with_name(path.name + ".lock")
+    return [beside, path] if sys.platform == "linux" else [beside]
+
+
+def _locked(path: Path) -> list[int]:
+    beside, *database = _places(path)
+    handles = [_flocked(beside, path)]
+    try:
+        if database:
+            _create(path)
+            handles.append(_flocked(path, path))
+        os.ftruncate(handles[0], 0)
+        os.pwrite(handles[0], f"pid {os.getpid()} since {iso(now())}\n".encode(), 0)
+    except BaseException:
+        for handle in handles:
+            os.close(handle)
+        raise
+    return handles
+
+
+def _lies_at(handle: int, place: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), place.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _flocked(place: Path, path: Path) -> int:
+    """The file, open and locked, and still the one that lies there: it may be taken away in between."""
+    while True:
+        try:
+            handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DatabaseUnusable(f"{place}: the lock cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _lies_at(handle, place):
+                return handle
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode("utf-8", "replace") if place != path else "its lock file is gone"
+            os.close(handle)
+            raise LockHeld(f"another run works on {path} ({holder.strip() or 'just started'})") from None
         os.close(handle)
 
 
@@ -182,6 +266,7 @@ class Store:
     ) -> None:
         self.path = path
         self.run_id = 0
+        self._first_host = ""
         self._connection = connection
         self._on_commit = on_commit
 
@@ -240,10 +325,8 @@ class Store:
         """Ends the run; `waiting` is the reason of the items that it did not come to."""
         with self.transaction("end_run") as db:
             db.execute(queries.END_ITEMS, [waiting, self.run_id])
-            db.execute(
-                "UPDATE runs SET state = ?, exit_code = ?, ended_at = ? WHERE id = ?",
-                [state, exit_code, iso(now()), self.run_id],
-            )
+            counts = dict(tuple(row) for row in db.execute(queries.COUNT_ITEMS, [self.run_id]))
+            db.execute(queries.END_RUN, [state, exit_code, iso(now()), json.dumps(counts), self.run_id])
 
     def secret(self) -> bytes:
         """The key of the boundaries around page texts; made with the database, never told."""
@@ -280,7 +363,13 @@ class Store:
             if line.reason:
                 db.execute(queries.ADD_BAD_ITEM, [self.run_id, page_id, outcome.value, reason, time, time])
             else:
-                db.execute(queries.ADD_ITEM, [self.run_id, page_id, line.host])
+                row = {"run_id": self.run_id, "page_id": page_id, "host": line.host}
+                db.execute(queries.ADD_ITEM, row)
+
+    @_write.register
+    def _(self, event: Chosen, db: sqlite3.Connection) -> None:
+        same = {"run_id": self.run_id, "fetched": event.fetched}
+        db.executemany(queries.ADD_CHOSEN_ITEM, [same | {"page_id": page_id} for page_id in event.page_ids])
 
     @_write.register
     def _(self, event: Fetched, db: sqlite3.Connection) -> None:
@@ -363,16 +452,25 @@ class Store:
     @_write.register
     def _(self, event: NotDone, db: sqlite3.Connection) -> None:
         refusal = event.refusal
-        outcome = refusal.reason.meaning.outcome
+        (failures,) = db.execute("SELECT failures FROM pages WHERE id = ?", [event.task.page_id]).fetchone()
+        failures += refusal.reason.meaning.counts
+        stands = _refused(refusal, failures, event.ended_at)
+        outcome = stands.reason.meaning.outcome
         state = STATE_AFTER.get(outcome)
-        not_before = iso(refusal.not_before) if refusal.not_before else None
-        reason, detail = refusal.reason.value, refusal.detail[:500]
-        row = [state.value if state else None, reason, detail, refusal.status, not_before]
-        failed = outcome in (Outcome.FAILED, Outcome.DEFERRED)
-        db.execute(queries.PAGE_NOT_DONE, [*row, int(failed), event.task.page_id])
-        if event.stage:
-            self._attempt(db, event, event.stage, reason, detail)
-        self._end_item(db, event, outcome, reason)
+        row = {
+            "page_id": event.task.page_id,
+            "state": state.value if state else None,
+            "reason": stands.reason.value,
+            "detail": stands.detail[:500],
+            "http_status": stands.status,
+            "not_before": iso(stands.not_before) if stands.not_before else None,
+            "failures": failures,
+            "by_model": event.stage in (Stage.MAP, Stage.REDUCE),
+        }
+        db.execute(queries.PAGE_NOT_DONE, row)
+        if event.stage and outcome is not Outcome.UNCHANGED:
+            self._attempt(db, event, event.stage, refusal.reason.value, refusal.detail[:500])
+        self._end_item(db, event, outcome, stands.reason.value)
 
     @_write.register
     def _(self, event: Measured, db: sqlite3.Connection) -> None:
@@ -396,7 +494,7 @@ class Store:
             return
         with self.transaction("settle") as db:
             db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
-            db.execute(queries.SETTLE_DEFERRED, [iso(time), self.run_id, iso(time)])
+            db.execute(queries.SETTLE_NOT_DUE, [iso(time), self.run_id, iso(time)])
 
     def waiting_for_model(self) -> bool:
         """Whether items of this run have ended because the model is down."""
@@ -421,13 +519,32 @@ class Store:
         return int(self._one(queries.TO_DO, [self.run_id])[0])
 
     def hosts_after(self, host: str, most: int) -> list[str]:
-        """The next hosts, in order, that have something to do in this run."""
-        return [row[0] for row in self._rows(queries.HOSTS_AFTER, [self.run_id, host, most])]
+        """The next hosts that have something to do in this run, after `host` or, if that is empty, from the first on.
 
-    def tasks_after(self, host: str, position: int, most: int) -> list[tuple[int, Task]]:
-        """The next tasks of a host, each with its position."""
-        rows = self._rows(queries.TASKS_AFTER, [self.run_id, host, position, most])
-        return [(row["item_id"], _task(row)) for row in rows]
+        The first is the host of a page that has waited longest; from there it goes on in order, and around.
+        """
+        if not host:
+            row = self._maybe(queries.LONGEST_WAITING_HOST, [self.run_id])
+            self._first_host = row[0] if row else ""
+        first, found = self._first_host, []
+        if host < first and host:
+            return self._hosts_between(host, first, most)
+        if not host and first:
+            found = [first]
+        found += self._hosts_between(host or first, LAST_HOST, most - len(found))
+        return [*found, *self._hosts_between("", first, most - len(found))]
+
+    def _hosts_between(self, after: str, before: str, most: int) -> list[str]:
+        return [row[0] for row in self._rows(queries.HOSTS_BETWEEN, [self.run_id, after, before, most])]
+
+    def tasks_after(self, host: str, position: int, most: int, *, from_text: bool = False) -> list[tuple[int, Task]]:
+        """The next tasks of a host, each with its position; what has waited longest comes first.
+
+        With `from_text` the stored text is to be summarized, though it may have a summary.
+        """
+        values = {"run_id": self.run_id, "host": host, "position": position, "most": most}
+        rows = self._rows(queries.TASKS_AFTER, values)
+        return [(row["item_id"], _task(row, from_text)) for row in rows]
 
     def chunks(self, text_hash: str) -> list[Chunk]:
         """How a stored text was cut; empty when it was not, or is not stored."""
@@ -463,9 +580,9 @@ class Store:
         rows = self._rows(queries.LAST_CALLS, [recipe, most])
         return next((number for number, row in enumerate(rows) if not row["primed"]), len(rows))
 
-    def other_recipes(self, recipe: str) -> int:
-        """How many pages of this run stand summarized by another recipe only."""
-        return int(self._one(queries.OTHER_RECIPES, [self.run_id, recipe])[0])
+    def other_recipes(self, recipes: Sequence[str]) -> int:
+        """How many pages of this run stand summarized by other recipes than these only."""
+        return int(self._one(queries.OTHER_RECIPES, [self.run_id, json.dumps(recipes)])[0])
 
     def result(self, page_id: int) -> sqlite3.Row:
         """One page as it stands, and what this run did with it: the `--json` line of a run."""
@@ -476,7 +593,7 @@ class Store:
         rows = self._rows(queries.SETTLED_AFTER, [self.run_id, item_id, most])
         return [(row["id"], self.result(row["page_id"])) for row in rows]
 
-    def _rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+    def _rows(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
         with translated(self.path):
             return self._connection.execute(query, values).fetchall()
 
@@ -487,21 +604,35 @@ class Store:
         return self._rows(query, values)[0]
 
 
-def _task(row: sqlite3.Row) -> Task:
+def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
+    """How a page stands after a refusal that was the last of so many in a row: when it is asked for again, or never."""
+    if not refusal.reason.meaning.counts:
+        return refusal
+    rest = pause(failures)
+    if rest is None:
+        detail = f"{refusal.reason.value}: {refusal.detail or refusal.reason.meaning.what}"
+        return replace(refusal, reason=Reason.GAVE_UP, detail=detail, not_before=None)
+    if not rest:
+        return refusal
+    return replace(refusal, not_before=max(time + rest, refusal.not_before or time))
+
+
+def _task(row: sqlite3.Row, from_text: bool) -> Task:
     document = None
-    if row["text"] is not None and not row["summarized"]:
+    if row["text"] is not None and (from_text or not row["summarized"]):
         document = Document(row["text"], row["title"], row["author"], row["site"], row["language"], row["published"])
     return Task(
         page_id=row["page_id"],
         url=row["url"],
         host=row["host"],
-        state=State(row["state"]),
+        state=State.FETCHED if from_text else State(row["state"]),
         # Without a text here "not modified" would leave the page with nothing.
         etag=row["etag"] if row["text_hash"] else "",
         last_modified=row["last_modified"] if row["text_hash"] else "",
         text_hash=row["text_hash"] or "",
-        summarized=bool(row["summarized"]),
+        summarized=bool(row["summarized"]) and not from_text,
         document=document,
+        recipe=row["recipe"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
     )
 

@@ -104,8 +104,19 @@ class Writers:
 
     async def write(self, task: Task, document: Document) -> Written:
         """The summary of a document, by the first profile that matches. Raises `PageNotDone`."""
-        writer = next(writer for profile, writer in self._writers if matches(profile, task))
-        return await writer.write(task, document)
+        return await self._for(task).write(task, document)
+
+    def recipe(self, task: Task) -> str:
+        """By which recipe `write` would do it."""
+        return self._for(task).recipe.hash
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """All recipes of this run; of a model that did not answer it is not known."""
+        return tuple(writer.recipe.hash for _, writer in self._writers if writer.recipe.digest)
+
+    def _for(self, task: Task) -> Summarizer:
+        return next(writer for profile, writer in self._writers if matches(profile, task))
 
     async def _writer(self, profile: Profile) -> Summarizer:
         settings, books = profile.over(self.settings), self.books

@@ -114,7 +114,7 @@ def example(option: click.Option) -> object:
 
 def parsed(asked: click.Command, arguments: list[str], argument: str = "http://a.example/") -> click.Context:
     """The command as it would be called, files and environment read."""
-    values = [argument for param in asked.params if argument and isinstance(param, click.Argument)]
+    values = [argument for param in asked.params if argument and isinstance(param, click.Argument) and param.required]
     with click.Context(command) as group:
         assert command.callback
         command.callback()

@@ -338,9 +338,12 @@ def test_no_question_about_one_page_scans_a_table(store: Store) -> None:
     from pipeline import queries
 
     connection = store._connection
-    statements: dict[str, list[Any]] = {
-        "TASKS_AFTER": [1, "a.example", 0, 8],
-        "HOSTS_AFTER": [1, "", 8],
+    statements: dict[str, Any] = {
+        "TASKS_AFTER": {"run_id": 1, "host": "a.example", "position": 0, "most": 8},
+        "HOSTS_BETWEEN": [1, "", "z", 8],
+        "ADD_ITEM": {"run_id": 1, "page_id": 1, "host": "a.example"},
+        "ADD_CHOSEN_ITEM": {"run_id": 1, "page_id": 1, "fetched": True},
+        "ATTEMPTS": [1],
         "RECALL_MAP": ["c", "r"],
         "RECALL_FINAL": ["t", "r"],
         "RESULT": [1, 1],

@@ -1,1 +1,1 @@
-"""One module a subcommand that reads the database: from options to rows. What they print is `cli`'s."""
+"""One module a subcommand: from options to rows. What they print is `cli`'s."""

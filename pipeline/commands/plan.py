@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from pipeline import queries
-from pipeline.records import Line, State
+from pipeline.records import Line, Reason, State
 from pipeline.store import connect, iso, now, translated
 
 NEW, AGAIN, MODEL, FRESH, NOT_YET, BAD, REPEATED = (
@@ -46,6 +46,10 @@ def _kind(line: Line, connection: sqlite3.Connection | None, max_age: timedelta,
         return NEW
     if not force and row["state"] == State.SUMMARIZED.value and row["fetched_at"] > iso(now() - max_age):
         return FRESH
-    if not force and row["state"] == State.DEFERRED.value and (row["not_before"] or "") > iso(now()):
+    if not force and row["state"] in (State.FAILED.value, State.DEFERRED.value) and _is_not_due(row):
         return NOT_YET
     return MODEL if row["state"] == State.FETCHED.value else AGAIN
+
+
+def _is_not_due(row: sqlite3.Row) -> bool:
+    return (row["not_before"] or "") > iso(now()) or row["reason"] == Reason.GAVE_UP.value

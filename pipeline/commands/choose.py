@@ -1,0 +1,57 @@
+"""`retry` and `resummarize`: which of the known pages a run is to work on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from pipeline import queries
+from pipeline.commands.show import find
+from pipeline.records import Chosen
+from pipeline.store import connect, translated
+
+PAGES_A_TRANSACTION = 1_000
+
+
+def pages(db: Path, urls: Sequence[str]) -> list[sqlite3.Row]:
+    """`id`, `url` and `state` of these pages. Raises `UsageError` for one that the database does not have."""
+    with closing(connect(db, write=False)) as connection, translated(db):
+        return [find(connection, db, url) for url in urls]
+
+
+def to_retry(db: Path, reasons: Sequence[str]) -> Iterator[Chosen]:
+    """The pages that failed or were deferred; with reasons, those that have one of them. Raises `DatabaseUnusable`."""
+    return _found(db, queries.TO_RETRY, {"reasons": json.dumps(reasons)}, fetched=True)
+
+
+def with_text(
+    db: Path, *, states: Sequence[str], sites: Sequence[str], tags: Sequence[str], models: Sequence[str]
+) -> Iterator[Chosen]:
+    """The pages of which a text is stored, and that are one of each, of those that are named.
+
+    A site is a host, or one above it, or the name that the site gives itself; the model is that of the newest summary.
+    Raises `DatabaseUnusable`.
+    """
+    values = {
+        "states": json.dumps(states),
+        "sites": json.dumps([site.lower() for site in sites]),
+        "tags": json.dumps(tags),
+        "models": json.dumps(models),
+    }
+    return _found(db, queries.WITH_TEXT, values, fetched=False)
+
+
+def chosen(page_ids: Iterable[int], *, fetched: bool) -> Iterator[Chosen]:
+    """These pages, in batches."""
+    rest = iter(page_ids)
+    while batch := tuple(islice(rest, PAGES_A_TRANSACTION)):
+        yield Chosen(batch, fetched)
+
+
+def _found(db: Path, query: str, values: Mapping[str, str], *, fetched: bool) -> Iterator[Chosen]:
+    with closing(connect(db, write=False)) as connection, translated(db):
+        yield from chosen((row["id"] for row in connection.execute(query, values)), fetched=fetched)
