@@ -30,6 +30,7 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((demo_site.FOLDER / "expected.j
 SALT = "/library/essays/salt/"
 THREAD = "/r/pathofexile/comments/1abcde/first_league_start_righteous_fire_or_toxic_rain/"
 SOME_FAILED = 3
+FAKE = ("--model", "fake", "--num-ctx", "2048", "--language", "en")
 SMALL = ("--model", embedded.MODEL, "--num-ctx", "2048", "--language", "en", "--words", "60")
 """As the demo, but for summaries that are written in half the time."""
 
@@ -246,13 +247,13 @@ def test_a_run_that_is_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path)
 
     with serving(whole) as fake, a_world(tmp_path, fake.url, fake.chats) as world:
         usual, fake.behave = fake.behave, counted
-        process = subprocess.Popen(world.command("--model", "fake", "--num-ctx", "2048"), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(world.command(*FAKE), stderr=subprocess.DEVNULL)
         assert enough.wait(60)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         before = len(fake.chats)
         kept = world.rows("SELECT count(*) AS n FROM chunk_summaries")[0]["n"]
-        night = world.night("--model", "fake", "--num-ctx", "2048")
+        night = world.night(*FAKE)
         assert night.code == SOME_FAILED
         after = len(fake.chats) - before
         assert [tuple(row) for row in world.rows("SELECT state FROM runs ORDER BY id")] == [
@@ -264,7 +265,7 @@ def test_a_run_that_is_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path)
         assert [row["n"] for row in world.rows("SELECT count(*) AS n FROM summaries GROUP BY page_id")] == [1] * 11
 
         world.db.unlink()
-        needed = len(world.night("--model", "fake", "--num-ctx", "2048").chats)
+        needed = len(world.night(*FAKE).chats)
         assert kept > 0
         # No finished answer is paid twice: only the one tool loop that was under way is run again.
         assert before + after <= needed + 2
@@ -291,7 +292,7 @@ def test_nothing_is_left_running_after_a_kill(tmp_path: Path) -> None:
             return usual(body)
 
         fake.behave = told
-        process = subprocess.Popen(world.command("--model", "fake", "--num-ctx", "2048"), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(world.command(*FAKE), stderr=subprocess.DEVNULL)
         assert began.wait(60)
         children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
         assert children
