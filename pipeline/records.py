@@ -55,6 +55,8 @@ class Meaning:
     exit_code: int = 3
     counts: bool = False
     """Whether it counts against the page: one that fails so again and again is asked less often, and at last never."""
+    repeats: bool = False
+    """Whether the same would come of it at once: a model gives the same answer to the same request."""
 
 
 def _skip(what: str, advice: str) -> Meaning:
@@ -66,8 +68,13 @@ def _fail(what: str, advice: str) -> Meaning:
 
 
 def _refuse(what: str, advice: str) -> Meaning:
-    """What is refused here, by the settings, before anybody is asked; or what a model could not do."""
+    """What is refused here, by the settings, before anybody is asked."""
     return Meaning(Outcome.FAILED, what, advice)
+
+
+def _unable(what: str) -> Meaning:
+    """What a model could not do with a page."""
+    return Meaning(Outcome.FAILED, what, _MODEL, counts=True, repeats=True)
 
 
 def _defer(what: str, advice: str) -> Meaning:
@@ -84,7 +91,7 @@ def _same(what: str) -> Meaning:
 
 _LATER = "nothing to do: a later run asks again"
 _LOOK = "look at the page in a browser; take it off the list if it is gone for good"
-_MODEL = "try another model; the next run asks again"
+_MODEL = "try another model: `retry` asks it at once, runs after a day and more"
 
 
 class Reason(str, Enum):
@@ -161,19 +168,24 @@ class Reason(str, Enum):
         _wait("the model's server cannot be reached; the text is stored", "start the server: the next run goes on", 12),
     )
     LLM_TIMEOUT = "llm_timeout", _wait("the model took too long; the text is stored", "raise `--timeout`", 3)
-    LLM_ERROR = "llm_error", _refuse("the model's server failed on this page each time", _MODEL)
+    LLM_ERROR = (
+        "llm_error",
+        _refuse(
+            "the model's server failed on this page each time", "look at the server's log; the next run asks again"
+        ),
+    )
     LLM_CONTEXT = (
         "llm_context",
         _refuse("the model was shown less than it was sent", "lower `--num-ctx`, update Ollama"),
     )
-    LLM_TRUNCATED = "llm_truncated", _refuse("the model found no end to its answer", _MODEL)
-    LLM_EMPTY = "llm_empty", _refuse("the model answered nothing", _MODEL)
+    LLM_TRUNCATED = "llm_truncated", _unable("the model found no end to its answer")
+    LLM_EMPTY = "llm_empty", _unable("the model answered nothing")
     LLM_UNREAD = (
         "llm_unread",
         _refuse("the model did not call the tool that reads the page", "leave out `--tool-calls always`"),
     )
-    OUTPUT_REJECTED = "output_rejected", _refuse("what the model wrote is not a summary", _MODEL)
-    REDUCE_GREW = "reduce_grew", _refuse("the model wrote more than it was given to shorten", _MODEL)
+    OUTPUT_REJECTED = "output_rejected", _unable("what the model wrote is not a summary")
+    REDUCE_GREW = "reduce_grew", _unable("the model wrote more than it was given to shorten")
     # The run.
     INTERRUPTED = "interrupted", _wait("the run was stopped", _LATER, 0)
     OUT_OF_TIME = "out_of_time", _wait("`--max-duration` was over", "nothing to do: the next run goes on with it", 0)

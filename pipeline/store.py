@@ -608,7 +608,7 @@ def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
     """How a page stands after a refusal that was the last of so many in a row: when it is asked for again, or never."""
     if not refusal.reason.meaning.counts:
         return refusal
-    rest = pause(failures)
+    rest = pause(failures + refusal.reason.meaning.repeats)
     if rest is None:
         detail = f"{refusal.reason.value}: {refusal.detail or refusal.reason.meaning.what}"
         return replace(refusal, reason=Reason.GAVE_UP, detail=detail, not_before=None)

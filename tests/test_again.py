@@ -145,19 +145,27 @@ def test_what_a_site_asks_for_counts_if_it_is_longer(store: Store) -> None:
     assert standing(store)["not_before"] > iso(now() + timedelta(days=1))
 
 
-@pytest.mark.parametrize("reason", [Reason.LLM_TRUNCATED, Reason.LLM_DOWN, Reason.BLOCKED_ADDRESS, Reason.INTERRUPTED])
-def test_what_is_the_runs_or_the_models_fault_does_not_count(store: Store, reason: Reason) -> None:
+@pytest.mark.parametrize("reason", [Reason.LLM_ERROR, Reason.LLM_DOWN, Reason.BLOCKED_ADDRESS, Reason.INTERRUPTED])
+def test_what_is_the_runs_or_the_servers_fault_does_not_count(store: Store, reason: Reason) -> None:
     for _ in range(MOST_FAILURES + 1):
         assert night(store, Refusal(reason), Stage.MAP, force=False)
     assert standing(store)["failures"] == 0
     assert standing(store)["reason"] == reason.value
 
 
-def test_no_reason_that_counts_is_the_runs_or_the_models() -> None:
+def test_no_reason_that_counts_is_the_runs_or_the_servers() -> None:
     counting = {reason for reason in Reason if reason.meaning.counts}
     assert all(reason.meaning.outcome in (Outcome.FAILED, Outcome.DEFERRED) for reason in counting)
-    assert not [reason for reason in counting if reason.value.startswith(("llm_", "blocked_", "output_", "reduce_"))]
+    unable = {reason for reason in counting if reason.meaning.repeats}
+    assert unable == {Reason.LLM_TRUNCATED, Reason.LLM_EMPTY, Reason.OUTPUT_REJECTED, Reason.REDUCE_GREW}
+    assert not [reason for reason in counting - unable if reason.value.startswith(("llm_", "blocked_"))]
     assert {Reason.HTTP_404, Reason.HTTP_410, Reason.NO_TEXT, Reason.HOST_DOWN, Reason.DNS_ERROR} <= counting
+
+
+def test_a_model_that_could_not_is_not_asked_the_same_again_on_the_same_day(store: Store) -> None:
+    assert night(store, Refusal(Reason.OUTPUT_REJECTED), Stage.MAP, force=False)
+    assert not night(store, Refusal(Reason.OUTPUT_REJECTED), Stage.MAP, force=False)
+    assert night(store, Refusal(Reason.OUTPUT_REJECTED), Stage.MAP, force=True)
 
 
 def test_a_success_begins_the_count_anew(shell: Shell, site: Pages) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline import answers
 from pipeline.answers import Body, charset_of, coding_of, is_no_text, media_type, pause_until, redirected, validator
+from pipeline.charsets import codec_of
 from pipeline.errors import PageFailed
 from pipeline.records import Outcome, Reason, Refusal
 
@@ -150,7 +151,7 @@ def test_a_charset_is_one_that_text_can_be_read_in_or_none(header: str) -> None:
 
 @given(st.text(), st.binary())
 def test_whatever_charset_is_named_can_be_used(name: str, body: bytes) -> None:
-    body.decode(charset_of(f"text/html; charset={name}") or "utf-8", "replace")
+    body.decode(codec_of(charset_of(f"text/html; charset={name}")) or "utf-8", "replace")
 
 
 BODIES = [
