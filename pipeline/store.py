@@ -106,16 +106,22 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         _create(path)
     with translated(path):
         connection = _opened(path, "mode=rw") if write else _opened_to_read(path)
-        identity = connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if identity != APPLICATION_ID and (tables or not write):
-        connection.close()
-        raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
-    if not write and version < schema_version():
-        connection.close()
-        raise DatabaseUnusable(f"{path}: made by an older version; the next run brings it up to date")
+        try:
+            _check_whose(connection, path, write)
+        except BaseException:
+            connection.close()
+            raise
     return connection
+
+
+def _check_whose(connection: sqlite3.Connection, path: Path, write: bool) -> None:
+    """Raises `DatabaseUnusable` for a database that is not ours, or too old to be read."""
+    identity = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if identity != APPLICATION_ID and (tables or not write):
+        raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
+    if not write and connection.execute("PRAGMA user_version").fetchone()[0] < schema_version():
+        raise DatabaseUnusable(f"{path}: made by an older version; the next run brings it up to date")
 
 
 def _opened(path: Path, how: str) -> sqlite3.Connection:
@@ -145,7 +151,7 @@ def _opened_to_read(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_master")
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         connection.close()
         if wal.exists() or error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY"):
             raise

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -217,7 +218,7 @@ def test_several_values_of_a_variable_stand_with_white_space_or_commas_between(s
 def test_the_settings_of_a_run_are_kept_with_it(shell: Shell) -> None:
     networks = {"SUMMARIZE_BATCH_ALLOW_NETWORK": "10.0.0.0/8 fd00::/8", "SUMMARIZE_BATCH_HOST": "one:1,two"}
     assert shell("-", **networks).code == 0
-    with sqlite3.connect(shell.folder / "summaries.db") as db:
+    with closing(sqlite3.connect(shell.folder / "summaries.db")) as db:
         ((kept,),) = db.execute("SELECT settings ->> 'hosts' || (settings ->> 'allow_network') FROM runs")
     assert kept == '["http://one:1","http://two:11434"]["10.0.0.0/8","fd00::/8"]'
 
@@ -306,7 +307,7 @@ def test_a_database_that_cannot_be_used_is_10(shell: Shell, made_by: str) -> Non
     if made_by == "nobody":
         path.write_text("This is no database. " * 100)
     elif made_by == "another program":
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db:
             db.execute("CREATE TABLE mine (x)")
     elif made_by == "a folder":
         path.mkdir()
@@ -482,7 +483,7 @@ def test_a_run_goes_on_when_nobody_reads_it(shell: Shell, site: Pages, ollama: F
     assert "Exception ignored" not in said.err
     assert said.err.count("standard output cannot be written") == (streams == ">/dev/full")
     assert states(shell) == {"a": "summarized", "gone": "failed"}
-    with sqlite3.connect(shell.folder / "summaries.db") as db:
+    with closing(sqlite3.connect(shell.folder / "summaries.db")) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
