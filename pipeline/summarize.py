@@ -33,6 +33,7 @@ MAX_KEY_POINTS = 5
 MAX_POINT_CHARACTERS = 160
 CHARACTERS_A_WORD = 8
 SPOKEN_CHARACTERS = 200
+"""Of a URL or a title, what the model is told."""
 MAX_RECUTS = 6
 """How often one page is cut smaller because the server refuses a part; each time by a tenth at least."""
 PARTS_A_REDUCE = 4
@@ -73,6 +74,8 @@ class Kit:
 
     url: str
     """As the model is told it: see `spoken`."""
+    title: str
+    """Of the page; stands above the partial summaries, as data: they may each tell of something else."""
     language: str
     """Code of the language to write in; empty: not known, that of the text."""
     chat: toolloop.Chat
@@ -291,7 +294,8 @@ async def _finished(parts: Sequence[str], kit: Kit) -> Final:
     for _ in range(MAX_RECUTS):
         try:
             parts = await _until_they_fit(parts, kit, limit)
-            return await _final("a page, each part of it in a few sentences", _joined(parts), kit, of_parts=True)
+            titled = _joined([kit.title, *parts] if kit.title else parts)
+            return await _final("a page, each part of it in a few sentences", titled, kit, of_parts=True)
         except TooLong as refused:
             limit = _shrunk(min(limit, kit.measure(_joined(parts))), refused, kit)
     raise PageFailed(Reason.LLM_CONTEXT, f"the server refuses the partial summaries as too long, {MAX_RECUTS} times")
@@ -299,6 +303,7 @@ async def _finished(parts: Sequence[str], kit: Kit) -> Final:
 
 async def _until_they_fit(parts: Sequence[str], kit: Kit, limit: int) -> Sequence[str]:
     """Partial summaries that fit into one request together, reduced level after level."""
+    limit -= kit.measure(kit.title)
     while (size := kit.measure(_joined(parts))) > limit:
         groups = grouped(parts, limit, kit.measure)
         smaller: list[str] = []

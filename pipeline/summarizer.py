@@ -167,6 +167,7 @@ class Summarizer:
 
         return summarize.Kit(
             url=summarize.spoken(task.url),
+            title=summarize.spoken(document.title),
             language=language,
             chat=self.chat,
             ability=self.ability,

@@ -73,6 +73,7 @@ async def not_told(chunks: Sequence[Chunk]) -> None:
 def kit(model: Model, limit: int = 1_000, tools: bool = True, **other: Any) -> summarize.Kit:
     made = summarize.Kit(
         url=URL,
+        title="",
         language="",
         chat=model.chat,
         ability=toolloop.Ability(toolloop.Policy.AUTO, tools),
@@ -110,6 +111,16 @@ def test_each_part_is_read_and_the_last_step_reads_what_was_written_of_all() -> 
     assert [last.index(f"about {letter}") for letter in "ABC"] == sorted(last.index(f"about {c}") for c in "ABC")
     assert model.requests[-1].schema
     assert not model.requests[-1].tools
+
+
+def test_the_title_stands_above_the_partial_summaries_as_data() -> None:
+    model = Model()
+    summed(model, "alpha ", "beta ", title="Of letters")
+    asked, *_, shown, task = model.requests[-1].messages
+    assert shown.content.split("\n")[1] == "Of letters"
+    assert "Of letters" not in asked.content + task.content
+    earlier = [message.content for request in model.requests[:-1] for message in request.messages]
+    assert not any("Of letters" in text for text in earlier)
 
 
 def test_partial_summaries_that_do_not_fit_are_reduced_level_after_level() -> None:
