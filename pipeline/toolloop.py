@@ -93,6 +93,10 @@ class Ability:
             self._failures = self._failures + 1 if primed else 0
 
 
+class _Called(PageFailed):
+    """A call came in place of an answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job(Generic[T]):
     """One thing to be written: what the model is told, what it is to read, and how its answer is read."""
@@ -116,7 +120,7 @@ class Job(Generic[T]):
     """`num_predict` of the second try: what there is room for."""
     schema: dict[str, object] | None = None
     schema_again: dict[str, object] | None = None
-    """That of the second try after an answer that had no end: with a bound on its strings it has one."""
+    """That of the second try after an answer that had no end, or was a call: it has an end, and is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +171,8 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
-        endless = failed.reason is Reason.LLM_TRUNCATED
-    schema = job.schema_again if endless else job.schema
+        bounded = isinstance(failed, _Called) or failed.reason is Reason.LLM_TRUNCATED
+    schema = job.schema_again if bounded else job.schema
     answer = await chat(replace(request, num_predict=job.more, schema=schema, again=True))
     return job.read_again(_no_call(answer.text, job.tool)), answer
 
@@ -235,7 +239,7 @@ def _no_call(text: str, tool: ToolSpec) -> str:
     """The text, if it is not one more call: where no tool is offered a model that knows only to call prints it."""
     around = text[: text.find("{")] + text[text.rfind("}") + 1 :]
     if len(around) < _AROUND_A_CALL and any(_printed(text, tool)):
-        raise PageFailed(Reason.OUTPUT_REJECTED, f"a call of {tool.name} in place of an answer")
+        raise _Called(Reason.OUTPUT_REJECTED, f"a call of {tool.name} in place of an answer")
     return text
 
 

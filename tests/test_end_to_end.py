@@ -129,8 +129,8 @@ def state_of(world: World, path: str) -> sqlite3.Row:
     url = path if path.startswith("htp") else world.site + path
     (row,) = world.rows(
         "SELECT pages.*, summaries.summary, summaries.method, summaries.coverage, texts.text"
-        " FROM pages LEFT JOIN summaries ON summaries.page_id = pages.id LEFT JOIN texts ON texts.hash = pages.text_hash"
-        " WHERE url = ?",
+        " FROM pages LEFT JOIN summaries ON summaries.page_id = pages.id"
+        " LEFT JOIN texts ON texts.hash = pages.text_hash WHERE url = ?",
         url,
     )
     return row
