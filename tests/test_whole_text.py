@@ -368,7 +368,7 @@ def test_the_proof_fails_when_an_answer_counts_that_ran_out_of_the_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Prompts of up to 2,047 tokens are accepted, and then there is no room for an answer of 120.
-    model = Model(right, server={"count": dear(1.35)})
+    model = Model(right, server={"count": dear(1.4)})
     text = TEXTS["English prose"]
     wordy = "".join(f" Then came boat {number} with {number * 7} sacks." for number in range(12))
     it = told(tmp_path / "guarded", model, text, more=wordy)
