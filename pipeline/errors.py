@@ -6,6 +6,7 @@
     ├── PageNotDone            this page does not end in a summary now; the others go on
     │   ├── PageFailed         its own fault: it has a reason, and the night may try again
     │   │   ├── TooLong        the model was sent more than it can hold; it was told so, nothing was lost
+    │   │   ├── Malformed      the answer has not the form that was asked for
     │   │   └── NoTools        the model knows no tools, and was offered one
     │   └── PageWaits          not its fault (the model is down, the run is stopping): it keeps its state
     └── RunLost                the run ends, with this exit code and one sentence
@@ -49,6 +50,13 @@ class TooLong(PageFailed):
         super().__init__(Reason.LLM_CONTEXT, detail)
         self.prompt_tokens = prompt_tokens
         self.served_context = served_context
+
+
+class Malformed(PageFailed):
+    """An answer that is not of the form that was asked for: no JSON, or a call in the place of text."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Reason.OUTPUT_REJECTED, detail)
 
 
 class NoTools(PageFailed):

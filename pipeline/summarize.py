@@ -24,7 +24,7 @@ import pydantic
 from pipeline import language_names, prompts, toolloop
 from pipeline.chunk import VERSION, split
 from pipeline.clean import cleaned
-from pipeline.errors import PageFailed, PageNotDone, TooLong
+from pipeline.errors import Malformed, PageFailed, PageNotDone, TooLong
 from pipeline.prompts import Prompts
 from pipeline.records import Chunk, Final, Partial, Reason, Recipe, ToolCall, ToolSpec, digest
 from pipeline.tokens import budget
@@ -388,7 +388,9 @@ async def _final(what: str, text: str, kit: Kit, *, of_parts: bool) -> Final:
 
     job = _job(_Shown(1, "the text", text, task), kit, kit.room(style.words, MAX_KEY_POINTS), read, read_again)
     asked = schema(style.words)
-    outcome = await _run(replace(job, schema=asked, schema_again=asked), kit, of_parts)
+    # Without JSON a small model may do better: then there are no key points, and a flag says so.
+    plainly = kit.prompts.filled("map", what=what, words=style.words, language=named)
+    outcome = await _run(replace(job, schema=asked, schema_again=asked, task_again=plainly), kit, of_parts)
     return Final(
         outcome.value.summary,
         outcome.value.key_points,
@@ -439,9 +441,9 @@ def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _
     try:
         written = _Written.model_validate_json(answer)
     except pydantic.ValidationError as error:
-        raise PageFailed(Reason.OUTPUT_REJECTED, f"not the JSON asked for: {error.error_count()} faults") from error
+        raise Malformed(f"not the JSON asked for: {error.error_count()} faults") from error
     if len(written.key_points) < points:
-        raise PageFailed(Reason.OUTPUT_REJECTED, "not the JSON asked for: no key points")
+        raise Malformed("not the JSON asked for: no key points")
     summary = kit.accept(_ended(written.summary, words * CHARACTERS_A_WORD), source)
     kept = (cleaned(_MARKS.sub("", _ended(point, MAX_POINT_CHARACTERS)), source) for point in written.key_points)
     return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
-from pipeline.errors import NoTools, PageFailed, TooLong
+from pipeline.errors import Malformed, NoTools, PageFailed, TooLong
 from pipeline.records import Answer, Message, Reason, Request, ToolCall, ToolSpec
 
 MAX_ASKED = 3
@@ -93,10 +93,6 @@ class Ability:
             self._failures = self._failures + 1 if primed else 0
 
 
-class _Called(PageFailed):
-    """A call came in place of an answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class Job(Generic[T]):
     """One thing to be written: what the model is told, what it is to read, and how its answer is read."""
@@ -119,8 +115,10 @@ class Job(Generic[T]):
     more: int
     """`num_predict` of the second try: what there is room for."""
     schema: dict[str, object] | None = None
+    task_again: str = ""
+    """What stands in the place of `task`, without a schema, where the first answer was no good."""
     schema_again: dict[str, object] | None = None
-    """That of the second try after an answer that had no end, or was a call: it has an end, and is none."""
+    """That of the second try after an answer that had no end, or not the form asked for: with it, it has both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +162,21 @@ async def run(job: Job[T], chat: Chat, mode: Mode) -> Outcome[T]:
 
 async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
     """The last answer and what was read out of it. One that cannot be used is asked for once more, changed."""
-    request = Request(_with_text(job, mode), job.num_predict, schema=job.schema)
+    request = Request(_with_text(job, mode, job.task), job.num_predict, schema=job.schema)
     try:
         answer = await chat(request)
         return job.read(_no_call(answer.text, job.tool)), answer
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
-        bounded = isinstance(failed, _Called) or failed.reason is Reason.LLM_TRUNCATED
-    schema = job.schema_again if bounded else job.schema
-    answer = await chat(replace(request, num_predict=job.more, schema=schema, again=True))
+        bounded = isinstance(failed, Malformed) or failed.reason is Reason.LLM_TRUNCATED
+        no_good = failed.reason is Reason.OUTPUT_REJECTED
+    request = replace(request, num_predict=job.more, again=True)
+    if bounded:
+        request = replace(request, schema=job.schema_again)
+    elif job.task_again and no_good:
+        request = replace(request, messages=_with_text(job, mode, job.task_again), schema=None)
+    answer = await chat(request)
     return job.read_again(_no_call(answer.text, job.tool)), answer
 
 
@@ -239,7 +242,7 @@ def _no_call(text: str, tool: ToolSpec) -> str:
     """The text, if it is not one more call: where no tool is offered a model that knows only to call prints it."""
     around = text[: text.find("{")] + text[text.rfind("}") + 1 :]
     if len(around) < _AROUND_A_CALL and any(_printed(text, tool)):
-        raise _Called(Reason.OUTPUT_REJECTED, f"a call of {tool.name} in place of an answer")
+        raise Malformed(f"a call of {tool.name} in place of an answer")
     return text
 
 
@@ -268,17 +271,17 @@ def _as_call(value: dict[str, object], tool: ToolSpec) -> ToolCall | None:
     return None
 
 
-def _with_text(job: Job[T], mode: Mode) -> tuple[Message, ...]:
+def _with_text(job: Job[T], mode: Mode, task: str) -> tuple[Message, ...]:
     """The last conversation: the question, the right call, its result, the task.
 
     It is the same whatever errors were made on the way: they are of no use to the model, and so need no room.
     """
     if mode is Mode.TELL:
-        return (Message("system", job.system), Message("user", f"{job.result}\n\n{job.task}"))
+        return (Message("system", job.system), Message("user", f"{job.result}\n\n{task}"))
     return (
         Message("system", job.system),
         Message("user", job.ask),
         Message("assistant", "", (job.call,)),
         Message("tool", job.result, tool_name=job.tool.name),
-        Message("user", job.task),
+        Message("user", task),
     )

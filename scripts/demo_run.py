@@ -52,16 +52,15 @@ def pages(db: Path) -> list[dict[str, Any]]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """State, reason, title (the path where there is none) and how the summary begins, a line a page."""
+    console = Console(highlight=False, markup=False)
+    width = max(console.width, 110) if console.is_terminal else 130
     table = Table(box=None, pad_edge=False)
-    table.add_column("state", no_wrap=True, min_width=10)
-    table.add_column("reason", no_wrap=True, min_width=8)
-    table.add_column("title", no_wrap=True, ratio=2)
-    table.add_column("summary", no_wrap=True, ratio=3)
+    for name, cells in (("state", 10), ("reason", 15), ("title", 36), ("summary", width - 67)):
+        table.add_column(name, no_wrap=True, width=cells)
     for row in rows:
         title = row["title"] or (urlsplit(row["url"]).path if row["url"].startswith("http") else row["url"])
         table.add_row(row["state"], row["reason"] or "", title, " ".join((row["summary"] or "").split()))
-    console = Console(highlight=False, markup=False)
-    console.print(table, width=max(console.width, 100))
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def main() -> int:
