@@ -277,6 +277,8 @@ def export_command(
     from pipeline.commands import export  # noqa: PLC0415
 
     _reads(context)
+    if output and str(output.resolve()) in {f"{db.resolve()}{end}" for end in ("", "-wal", "-shm", ".lock")}:
+        raise UsageError(f"{output} is the database or one of its files: give another --output")
     lines = formats.FORMATS[form](export.pages(db, states))
     if output is None:
         for line in lines:

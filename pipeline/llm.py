@@ -186,7 +186,8 @@ class ModelClient:
 
     async def _told(self, path: str, body: dict[str, object] | None = None) -> dict[str, Any]:
         try:
-            return await (self._client.get(path) if body is None else self._client.post(path, body))
+            async with asyncio.timeout(min(self._timeout, ANSWER_SECONDS)):
+                return await (self._client.get(path) if body is None else self._client.post(path, body))
         except Exception as error:
             meaning = self._translated(error)
             # Here it is no page that waits, and nobody tries again at once: the server is down for now.
@@ -263,6 +264,8 @@ class ModelClient:
                     await self._load()
                 reply = await self._posted(body, self._timeout)
             answer = _answer(reply, self.num_ctx, time.monotonic() - started)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PageFailed(Reason.LLM_ERROR, f"an answer that is not of Ollama's protocol: {error}") from error
         except TooLong as refused:
             if refused.prompt_tokens:
                 self.counted(units, refused.prompt_tokens)
@@ -283,8 +286,8 @@ class ModelClient:
         try:
             yield
         except (PageWaits, PageFailed) as fault:
-            # A page that always kills the runner is that page's failure; several in a row are the server's.
-            if isinstance(fault.__cause__, _Broken):
+            # A page that always kills the runner is that page's failure (`llm_error`), and nobody else's.
+            if isinstance(fault.__cause__, _Broken) and fault.reason is Reason.LLM_DOWN:
                 self._circuit.failed()
             raise
         self._circuit.worked()

@@ -317,7 +317,7 @@ TALK = together(
     option("-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."),
     option("-v", "--verbose", is_flag=True, help="Say more: a line a page, and of a bug the whole trace."),
 )
-MOST = option("--limit", "most", type=click.IntRange(1), default=20, help="Show at most this many.")
+MOST = option("--limit", "most", type=click.IntRange(0, 1_000_000), default=20, help="Show at most this many.")
 STATE = option(
     "--state",
     "states",

@@ -39,6 +39,7 @@ class Written:
     coverage: float = 1.0
     left_out: Mapping[int, str] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ async def process(task: Task, steps: Steps) -> None:
             steps.now(),
             written.left_out,
             written.evidence,
+            written.parts,
         )
     )
 

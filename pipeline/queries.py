@@ -105,9 +105,8 @@ INSERT INTO summaries (
 )
 """
 
-ADD_SUMMARY_CHUNKS = """
-INSERT INTO summary_chunks (summary_id, number, chunk_hash)
-SELECT ?, number, hash FROM chunks WHERE text_hash = ?
+ADD_SUMMARY_CHUNK = """
+INSERT INTO summary_chunks (summary_id, number, chunk_hash) VALUES (?, ?, ?)
 """
 
 LEAVE_OUT = """
@@ -115,14 +114,14 @@ UPDATE summary_chunks SET left_out = ? WHERE summary_id = ? AND number = ?
 """
 
 SINGLE_ANSWER_VALUES = (
-    *("text_hash", "recipe", "summary", "tool_calls", "tool_errors", "primed"),
+    *("recipe", "summary", "tool_calls", "tool_errors", "primed"),
     *("prompt_tokens", "output_tokens", "seconds"),
 )
 
 ADD_SINGLE_ANSWER = """
-INSERT OR IGNORE INTO chunk_summaries
-SELECT hash, :recipe, :summary, :tool_calls, :tool_errors, :primed, :prompt_tokens, :output_tokens, :seconds
-FROM chunks WHERE text_hash = :text_hash
+INSERT OR IGNORE INTO chunk_summaries VALUES (
+    :hash, :recipe, :summary, :tool_calls, :tool_errors, :primed, :prompt_tokens, :output_tokens, :seconds
+)
 """
 
 ADD_RATIO = """
@@ -205,7 +204,8 @@ SELECT
         WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
     ) AS summarized,
     (
-        SELECT iif(summaries.text_hash = pages.text_hash, summaries.recipe, '') FROM summaries
+        SELECT iif(summaries.text_hash = pages.text_hash AND flags NOT LIKE '%"extractive"%', summaries.recipe, '')
+        FROM summaries
         WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
     ) AS recipe,
     (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
@@ -233,7 +233,7 @@ FROM reduce_summaries WHERE input_hash = ? AND recipe = ?
 
 RECALL_FINAL = """
 SELECT summary, key_points, flags FROM summaries
-WHERE text_hash = ? AND recipe = ? AND coverage = 1 ORDER BY id DESC LIMIT 1
+WHERE text_hash = ? AND recipe = ? AND coverage = 1 AND flags NOT LIKE '%"extractive"%' ORDER BY id DESC LIMIT 1
 """
 
 OTHER_RECIPES = """
@@ -403,6 +403,10 @@ WHERE summaries.created_at >= ? AND NOT EXISTS (
     SELECT 1 FROM summaries AS later WHERE later.page_id = summaries.page_id AND later.id > summaries.id
 )
 ORDER BY summaries.id DESC
+"""
+
+IS_PAGE = """
+SELECT host <> '' AND key NOT LIKE 'list:%' FROM pages WHERE id = ?
 """
 
 TO_RETRY = """

@@ -520,6 +520,8 @@ class Summarized:
     left_out: Mapping[int, str] = field(default_factory=dict)
     """Chunk number → why it is not covered."""
     evidence: tuple[Evidence, ...] = ()
+    parts: tuple[str, ...] = ()
+    """The hashes of the chunks that it was made from, in order, those that are left out too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from pipeline.extract import Extractor
 from pipeline.fetch import Fetcher
 from pipeline.frontier import Frontier
 from pipeline.page import Steps, Written, process
-from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Page, Reason, Refusal, Task
+from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Outcome, Page, Reason, Refusal, Task
 from pipeline.settings import Settings
 from pipeline.store import Store, lock, now
 from pipeline.summarizer import Memory
@@ -189,10 +189,13 @@ class Night:
                 return await writers.write(task, document)
 
             steps = Steps(fetch, extractor.extract, write, self._emit, now)
+            done = -1
             while True:
                 self._recipes = writers.recipes
                 await self._until_done(frontier, steps)
-                if not await self._model_is_back(writers):
+                # A round that finished no page was for nothing: a page may be what brings the server down.
+                before, done = done, (await self._stored(self._store.counts)).get(Outcome.SUMMARIZED.value, 0)
+                if done == before or not await self._model_is_back(writers):
                     return
                 await self._stored(self._store.wake)
                 frontier.begin_again()
@@ -234,8 +237,11 @@ class Night:
             if taken == self._settings.limit:
                 self._limited = True
                 return None
+            # Counted before the wait: others ask meanwhile.
             taken += 1
-            return await frontier.next()
+            task = await frontier.next()
+            taken -= task is None
+            return task
 
         async def work(task: Task) -> None:
             if task.waits_for_model:
@@ -364,6 +370,10 @@ class Night:
             first, self._signal = self._signal is None, number
             if first:
                 self._console.say("stopping: what is under way may still end; a second signal stops it now")
+            elif self._stop is _nobody:
+                # Before or after the work there is nothing to give up, and what waits may wait for ever. What is stored
+                # is safe, and the next run knows that this one did not end.
+                os._exit(128 + number)
             self._stop(not first)
 
         for number in before:

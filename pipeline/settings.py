@@ -7,6 +7,7 @@ A flag wins over `SUMMARIZE_BATCH_<OPTION>`, that over `summarize-batch.toml` in
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tomllib
@@ -141,9 +142,12 @@ def model_option(text: str) -> tuple[str, object]:
     if name in OWNED_OPTIONS:
         raise ValueError(f"{name} is not to be set so: summarize-batch sets it itself")
     try:
-        return name, json.loads(value)
+        found = json.loads(value)
     except ValueError:
         return name, value
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ValueError(f"{value} is no number that a server could be sent")
+    return name, found
 
 
 def server_url(text: str) -> str:

@@ -443,13 +443,15 @@ class Store:
             "created_at": iso(event.ended_at),
         }
         summary_id = db.execute(queries.ADD_SUMMARY, row).lastrowid
-        db.execute(queries.ADD_SUMMARY_CHUNKS, [summary_id, event.text_hash])
+        covered = [(summary_id, number, chunk_hash) for number, chunk_hash in enumerate(event.parts)]
+        db.executemany(queries.ADD_SUMMARY_CHUNK, covered)
         left_out = [(reason, summary_id, number) for number, reason in event.left_out.items()]
         db.executemany(queries.LEAVE_OUT, left_out)
         carried = [(summary_id, *asdict(each).values()) for each in event.evidence]
         db.executemany("INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?)", carried)
         if event.method == "single":
-            db.execute(queries.ADD_SINGLE_ANSWER, {name: row[name] for name in queries.SINGLE_ANSWER_VALUES})
+            answer = {name: row[name] for name in queries.SINGLE_ANSWER_VALUES}
+            db.executemany(queries.ADD_SINGLE_ANSWER, [{"hash": part, **answer} for part in event.parts])
         db.execute(queries.PAGE_SUMMARIZED, [event.task.page_id])
         if event.method != "verbatim":
             self._attempt(db, event, Stage.REDUCE if event.chunks > 1 else Stage.MAP, "ok")

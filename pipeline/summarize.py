@@ -40,6 +40,7 @@ PARTS_A_REDUCE = 4
 """Partial summaries are kept so short that this many of them fit into one request, so that each level is smaller."""
 
 _MARKS = re.compile(r"^\s*(?:#{1,6}\s+|>\s?|[-*+]\s+|\d{1,3}\.\s+)|\*\*|__|`")
+_ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!|>~-])")
 _LAST_SENTENCE = re.compile(r"(?s).*[.!?…。！？।]")
 
 T = TypeVar("T")
@@ -192,7 +193,7 @@ def is_short(text: str, style: Style) -> bool:
 
 def verbatim(text: str) -> Final:
     """A short text as its own summary: its words without the marks of Markdown."""
-    lines = (_MARKS.sub("", line) for line in text.splitlines())
+    lines = (_ESCAPED.sub(r"\1", _MARKS.sub("", line)) for line in text.splitlines())
     return Final(" ".join(" ".join(lines).split()), ())
 
 
@@ -439,7 +440,7 @@ def _job(
 def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _Read:
     """The answer as it was asked for, with so many key points at least. Raises `PageFailed` (`output_rejected`)."""
     try:
-        written = _Written.model_validate_json(answer)
+        written = _Written.model_validate_json(_object_in(answer))
     except pydantic.ValidationError as error:
         raise Malformed(f"not the JSON asked for: {error.error_count()} faults") from error
     if len(written.key_points) < points:
@@ -449,9 +450,16 @@ def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _
     return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])
 
 
+def _object_in(answer: str) -> str:
+    """The JSON object in an answer: servers that heed no schema let models think first, fence it, or introduce it."""
+    after = answer[answer.rfind("</think>") + 1 :]
+    start, end = after.find("{"), after.rfind("}")
+    return after[start : end + 1] if 0 <= start < end else answer
+
+
 def _by_schema_or_plain(answer: str, source: str, kit: Kit, words: int, points: int) -> _Read:
     """The same, or else the answer's text as the summary: models of servers that heed no schema write it plain."""
-    if answer.lstrip().startswith(("{", "[")):
+    if answer.lstrip().startswith(("{", "[")) or '"summary"' in answer:
         return _by_schema(answer, source, kit, words, points)
     return _Read(kit.accept(answer, source), (), ("plain_text",))
 
@@ -460,8 +468,9 @@ def _ended(text: str, most: int) -> str:
     """A text whose bound in the schema cut it, back to its last whole sentence."""
     if len(text) < most - 1:
         return text
-    whole_sentences = _LAST_SENTENCE.match(text)
-    return whole_sentences[0] if whole_sentences else text
+    if whole_sentences := _LAST_SENTENCE.match(text):
+        return whole_sentences[0]
+    return f"{text.rsplit(None, 1)[0]} …" if len(text.split()) > 1 else text
 
 
 def spoken(url: str) -> str:

@@ -143,6 +143,7 @@ class Summarizer:
             coverage=whole.coverage,
             left_out=whole.left_out,
             evidence=evidence,
+            parts=tuple(chunk.hash for chunk in whole.chunks),
         )
 
     async def _chunks(self, task: Task, document: Document, kit: summarize.Kit) -> list[Chunk]:

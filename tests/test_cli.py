@@ -587,3 +587,41 @@ def test_a_profile_that_cannot_be_is_a_mistake_of_usage(shell: Shell, toml: str,
     said = shell("http://a.example/")
     assert said.code == 2
     assert words in said.err
+
+
+def test_a_server_that_is_there_but_fails_each_chat_ends_the_run_after_a_bounded_number_of_rounds(
+    shell: Shell, site: Pages, ollama: FakeOllama
+) -> None:
+    ollama.behave = lambda body: {"status": 503, "error": "server busy, please try again."}
+    said = shell("-q", "--model-wait", "1s", f"{site.url}/a", f"{site.url}/b")
+    assert said.code == 12
+    assert states(shell) == {"a": "fetched", "b": "fetched"}
+
+
+def test_a_limit_above_the_length_of_the_list_limits_nothing(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
+    said = shell("-v", "--limit", "10", f"{site.url}/a")
+    assert said.code == 0
+    with closing(sqlite3.connect(shell.folder / "summaries.db")) as db:
+        assert db.execute("SELECT reason FROM items WHERE outcome = 'waiting'").fetchall() == []
+
+
+def test_a_line_that_is_no_page_cannot_be_retried(shell: Shell, ollama: FakeOllama) -> None:
+    assert shell("-q", "-", stdin="ftp://a.example/\n").code == 3
+    said = shell("retry", "ftp://a.example/")
+    assert said.code == 2
+    assert "is no page" in said.err
+    assert shell("check").code in (0, 3)
+
+
+def test_an_export_does_not_go_into_the_database(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
+    shell("-q", f"{site.url}/a")
+    before = (shell.folder / "summaries.db").read_bytes()
+    for name in ("summaries.db", "./summaries.db", "summaries.db.lock"):
+        assert shell("export", "--output", name).code == 2
+    assert (shell.folder / "summaries.db").read_bytes() == before
+    assert shell("export", "--output", "summaries.db.json").code == 0
+
+
+@pytest.mark.parametrize("given", ["temperature=1e999", "top_k=Infinity", "num_ctx=9"])
+def test_an_option_that_cannot_be_sent_is_a_mistake_of_usage(shell: Shell, given: str) -> None:
+    assert shell("--option", given, "http://a.example/").code == 2

@@ -393,3 +393,50 @@ def test_a_model_that_cannot_be_loaded_is_the_runs_trouble_and_not_that_of_a_pag
                     await client.load(2_048)
 
         asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"message": "a text"},
+        {"message": {"content": "", "tool_calls": [None]}},
+        {"message": {"content": "", "tool_calls": [{"function": "get_page"}]}},
+        {"message": {"content": "x"}, "prompt_eval_count": "many"},
+        {"message": {"content": "x"}, "prompt_eval_count": 1e400},
+    ],
+)
+def test_an_answer_that_is_not_of_the_protocol_fails_its_page_and_nothing_else(
+    fake: FakeOllama, strange: dict[str, Any]
+) -> None:
+    fake.behave = lambda body: {
+        "done": True,
+        "done_reason": "stop",
+        "prompt_eval_count": 30,
+        "eval_count": 5,
+        **strange,
+    }
+    with pytest.raises(PageFailed) as told:
+        asked(fake)
+    assert told.value.reason is Reason.LLM_ERROR
+
+
+def test_a_page_that_always_kills_the_runner_does_not_keep_others_from_the_server(fake: FakeOllama) -> None:
+    usual = fake.behave
+    text = "an error was encountered while running the model: unexpected EOF"
+
+    def behave(body: dict[str, Any]) -> dict[str, Any]:
+        poison = "poison" in body["messages"][-1]["content"]
+        return {"status": 500, "error": text} if poison else usual(body)
+
+    fake.behave = behave
+
+    async def main() -> Answer:
+        async with ModelClient(fake.url, "fake", 20.0, sleep=no_wait) as client:
+            await client.load(2_048)
+            for _ in range(5):
+                with pytest.raises(PageFailed) as told:
+                    await client.chat(Request((Message("user", "poison"),), 100))
+                assert told.value.reason is Reason.LLM_ERROR
+            return await client.chat(ASKED)
+
+    assert asyncio.run(main()).text

@@ -392,7 +392,7 @@ def test_the_answer_to_a_page_of_one_part_is_kept_as_that_of_its_chunk(store: St
     store.apply(fetched(task))
     chunk = Chunk(0, 0, 14, DOCUMENT.text, 5)
     store.apply(Chunked(DOCUMENT.hash, (chunk,)))
-    store.apply(summarized(task))
+    store.apply(replace(summarized(task), parts=(chunk.hash,)))
     known = store.recall_map(chunk.hash, RECIPE.hash)
     assert known is not None
     assert known.summary == FINAL.summary
@@ -406,7 +406,7 @@ def test_a_summary_of_a_part_only_says_what_it_leaves_out_and_is_not_taken_for_t
     store.apply(fetched(task))
     store.apply(Chunked(DOCUMENT.hash, (Chunk(0, 0, 9, "# Title\n\n", 3), Chunk(1, 9, 14, "Text.", 2))))
     partly = replace(summarized(task), method="map_reduce", chunks=2, coverage=0.64, left_out={1: "llm_truncated"})
-    store.apply(partly)
+    store.apply(replace(partly, parts=("a", "b")))
     told = rows(path, "SELECT number, left_out FROM summary_chunks ORDER BY number")
     assert told == [{"number": 0, "left_out": None}, {"number": 1, "left_out": "llm_truncated"}]
     assert store.recall_final(DOCUMENT.hash, RECIPE.hash) is None

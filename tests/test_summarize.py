@@ -189,6 +189,39 @@ def test_a_last_answer_that_is_plain_text_twice_is_taken_as_the_summary_and_says
     assert [request.again for request in model.answers] == [False, True]
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "```json\n{}\n```",
+        "Here is the JSON you asked for: {}",
+        "<think>The page has {{braces}}.</think>{}",
+        "\ufeff{}",
+    ],
+)
+def test_json_that_is_fenced_or_introduced_is_read_and_never_stored_as_it_stands(written: str) -> None:
+    model = Model()
+    model.final = written.replace("{}", json.dumps({"summary": "The whole.", "key_points": ["One."]}))
+    final = summed(model, "text")
+    assert (final.summary, final.key_points) == ("The whole.", ("One.",))
+
+
+def test_what_looks_like_json_and_is_none_is_no_summary() -> None:
+    model = Model()
+    model.final = '"{\\"summary\\": \\"x"'
+    model.final = 'summary: x "summary": y'
+    with pytest.raises(PageFailed) as told:
+        summed(model, "text")
+    assert told.value.reason is Reason.OUTPUT_REJECTED
+
+
+def test_a_summary_that_its_bound_cut_ends_with_a_sentence_or_says_that_it_goes_on() -> None:
+    model = Model()
+    model.final = json.dumps({"summary": "One sentence. " + "word " * 157 + "half-a-wo", "key_points": ["One."]})
+    assert summed(model, "text").summary == "One sentence."
+    model.final = json.dumps({"summary": "word " * 159 + "canal", "key_points": ["One."]})
+    assert summed(model, "text").summary.endswith("word …")
+
+
 def test_an_answer_that_found_no_end_is_asked_for_once_more_with_more_room() -> None:
     def write(shown: str) -> str:
         if not model.answers[-1].again:
@@ -327,6 +360,7 @@ def test_a_context_that_has_no_room_for_a_page_is_named() -> None:
 
 def test_a_short_text_is_its_own_summary_without_the_marks_of_markdown() -> None:
     text = "# Notice\n\nThe **gate** is shut.\n\n- until `noon`"
+    assert summarize.verbatim("On the 3\\. of \\_May\\_").summary == "On the 3. of _May_"
     assert summarize.is_short(text, summarize.Style())
     assert summarize.verbatim(text) == Final("Notice The gate is shut. until noon", ())
     assert not summarize.is_short("word " * 101, summarize.Style())

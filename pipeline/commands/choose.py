@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline import queries
 from pipeline.commands.show import find
+from pipeline.errors import UsageError
 from pipeline.records import Chosen
 from pipeline.store import connect, translated
 
@@ -18,9 +19,16 @@ PAGES_A_TRANSACTION = 1_000
 
 
 def pages(db: Path, urls: Sequence[str]) -> list[sqlite3.Row]:
-    """`id`, `url` and `state` of these pages. Raises `UsageError` for one that the database does not have."""
+    """`id`, `url` and `state` of these pages.
+
+    Raises `UsageError` for one that the database does not have, and for a line of a list that is no page.
+    """
     with closing(connect(db, write=False)) as connection, translated(db):
-        return [find(connection, db, url) for url in urls]
+        found = [find(connection, db, url) for url in urls]
+        for page in found:
+            if not connection.execute(queries.IS_PAGE, [page["id"]]).fetchone()[0]:
+                raise UsageError(f"{page['url']} is no page, and there is nothing to work on; mend the list")
+        return found
 
 
 def to_retry(db: Path, reasons: Sequence[str]) -> Iterator[Chosen]:

@@ -67,7 +67,8 @@ def _all_of(store: Store, statements: Sequence[str], before: str) -> int:
 def known(db: Path, url: str) -> sqlite3.Row:
     """The page that `forget` would take out. Raises `UsageError` for one that is not there, `DatabaseUnusable`."""
     with closing(connect(db, write=False)) as connection, translated(db):
-        return find(connection, db, url)
+        # Of this URL itself: what another page now leads to is not what was named.
+        return find(connection, db, url, redirected=False)
 
 
 def forget(db: Path, page: sqlite3.Row) -> None:

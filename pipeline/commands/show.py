@@ -55,12 +55,16 @@ def diff(db: Path, url: str, numbers: Sequence[int]) -> Iterator[str]:
     )
 
 
-def find(connection: sqlite3.Connection, db: Path, url: str) -> sqlite3.Row:
-    """`id`, `url`, `state` and last `run_id` of the page. Raises `UsageError` when the database does not have it."""
+def find(connection: sqlite3.Connection, db: Path, url: str, *, redirected: bool = True) -> sqlite3.Row:
+    """`id`, `url`, `state` and last `run_id` of the page of a URL, or of one that it redirects to.
+
+    Raises `UsageError` when the database does not have it.
+    """
     key = _key(url)
-    found: sqlite3.Row | None = connection.execute(queries.FIND_PAGE, [key, url, url, key]).fetchone() or next(
-        (row for row in connection.execute(queries.REDIRECTED) if _key(row["final_url"]) == key), None
-    )
+    final = url if redirected else None
+    found: sqlite3.Row | None = connection.execute(queries.FIND_PAGE, [key, url, final, key]).fetchone()
+    if found is None and redirected:
+        found = next((row for row in connection.execute(queries.REDIRECTED) if _key(row["final_url"]) == key), None)
     if found is None:
         raise UsageError(f"{url} is not in {db}: summarize-batch list --db {shlex.quote(str(db))} shows what is")
     return found
