@@ -153,9 +153,10 @@ class Night:
 
     def _add(self, errand: Errand, fetch: urls.Fetch) -> None:
         for batch in errand.batches(self._store, fetch):
+            # What has been read of the lists is kept; no more is read after a signal.
+            self._store.apply(batch)
             if self._signal:
                 break
-            self._store.apply(batch)
 
     async def _tell_settled(self) -> None:
         """The pages that are done before any work: lines that are no URL, fresh pages, those not to be asked yet."""
