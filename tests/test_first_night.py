@@ -98,7 +98,7 @@ def test_hardly_a_prompt_is_too_long_and_the_next_night_knows_more_and_cuts_only
     )
     for page, now in parts_by_page(second).items():
         text = second.rows("SELECT text FROM pages JOIN texts ON hash = text_hash WHERE pages.id = ?", page)[0]["text"]
-        # By what the first night has learned a part may no longer fit: it is cut in two though nothing in it has changed.
+        # By what the first night has learned a part may no longer fit: it is cut in two though it has not changed.
         most = max(tokens.estimate(part, learned) for part in now)
         outgrown = [part for part in parts[page] - now if part in text and tokens.estimate(part, learned) > most]
         assert 1 <= len(now - parts[page]) <= 2 + 2 * len(outgrown)
