@@ -64,7 +64,8 @@ def fetch(store: Store, number: int, text: str, title: str = "") -> Task:
 
 def summarize(store: Store, task: Task, text: str, summary: str, *key_points: str) -> None:
     final = Final(summary, key_points, prompt_tokens=1, output_tokens=1, seconds=0.1)
-    store.apply(Summarized(task, Document(text).hash, RECIPE.hash, final, "en", "single", 1.0, 1, now(), now()))
+    hash_ = Document(text).hash
+    store.apply(Summarized(task, hash_, RECIPE.hash, final, "en", "single", 1.0, 1, now(), now(), parts=("c",)))
 
 
 def found(path: Path, *words: str) -> list[str]:
@@ -398,7 +399,6 @@ def test_the_index_takes_no_number_from_the_tables(store: Store, path: Path) -> 
     """The writer takes the id of a new summary from the connection, and triggers have inserted rows since."""
     for number in range(3):
         task = fetch(store, number, f"text {number}")
-    store._connection.execute("INSERT INTO chunks VALUES (?, 0, 0, 1, 1, 'c')", [Document("text 2").hash])
     summarize(store, task, "text 2", "A summary.")
     with plain(path) as db:
         assert db.execute("SELECT summary_id FROM summary_chunks").fetchall() == [(1,)]
