@@ -62,10 +62,10 @@ def fetch(store: Store, number: int, text: str, title: str = "") -> Task:
     return task
 
 
-def summarize(store: Store, task: Task, text: str, summary: str, *key_points: str) -> None:
+def summarize(store: Store, task: Task, text: str, summary: str, *key_points: str, parts: tuple[str, ...] = ()) -> None:
     final = Final(summary, key_points, prompt_tokens=1, output_tokens=1, seconds=0.1)
     hash_ = Document(text).hash
-    store.apply(Summarized(task, hash_, RECIPE.hash, final, "en", "single", 1.0, 1, now(), now(), parts=("c",)))
+    store.apply(Summarized(task, hash_, RECIPE.hash, final, "en", "single", 1.0, 1, now(), now(), parts=parts))
 
 
 def found(path: Path, *words: str) -> list[str]:
@@ -399,7 +399,7 @@ def test_the_index_takes_no_number_from_the_tables(store: Store, path: Path) -> 
     """The writer takes the id of a new summary from the connection, and triggers have inserted rows since."""
     for number in range(3):
         task = fetch(store, number, f"text {number}")
-    summarize(store, task, "text 2", "A summary.")
+    summarize(store, task, "text 2", "A summary.", parts=("c",))
     with plain(path) as db:
         assert db.execute("SELECT summary_id FROM summary_chunks").fetchall() == [(1,)]
 
