@@ -22,6 +22,8 @@ def _each(words: str) -> frozenset[str]:
 
 ROUNDS = 8
 """What is cleaned may give something new to clean (`<b<b>>`). An honest text is at rest after two rounds."""
+MARKS_OF_MARKDOWN = re.compile(r"^\s*(?:#{1,6}\s+|>\s?|[-*+]\s+|\d{1,3}\.\s+)|\*\*|__|`")
+"""Of headings, quotations, lists, emphasis and code, in one line."""
 MOST_MARKS = 8
 """Combining marks on one letter. More are no writing, and NFC takes quadratic time for them (40,000: 5 s)."""
 
@@ -83,7 +85,7 @@ def cleaned(text: str, source: str, prompts: Sequence[str] = ()) -> str:
     A first sentence that stands in one of the `prompts` goes too. Cleaned twice is cleaned once. Time is linear; what
     is not at rest after `ROUNDS` is no honest text, and nothing is kept of it.
     """
-    told = [_squeezed(prompt) for prompt in prompts]
+    told = [squeezed(prompt) for prompt in prompts]
     known: frozenset[str] | None = None
     for _ in range(ROUNDS):
         plain = _without_tags(_without_thoughts(_NAMED.sub(r"`\1\2`", printable(text))))
@@ -188,12 +190,13 @@ def _echo(text: str, told: Sequence[str]) -> int:
     """Where the first sentence begins that does not stand in a prompt."""
     at = 0
     for start, end in sentences(text[:4_000]) if told else ():
-        sentence = _squeezed(text[start:end])
+        sentence = squeezed(text[start:end])
         if len(sentence) < LEAST_ECHO or not any(sentence in prompt for prompt in told):
             return start if at else 0
         at = end
     return 0
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
+    """A text by which echoes are known: in lower case, with single spaces."""
     return " ".join(text.casefold().split())

@@ -6,10 +6,9 @@ Sentences are taken by how frequent their words are in the whole text, each word
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
-from pipeline.clean import printable
+from pipeline.clean import MARKS_OF_MARKDOWN, printable
 from pipeline.evidence import terms
 from pipeline.rejections import size
 from pipeline.sentences import sentences
@@ -20,8 +19,6 @@ MOST_TERMS = 60
 """Of a sentence that is one, and no table or list."""
 MOST_SENTENCES = 2_000
 """That are looked at; those of a longer text are its first."""
-
-_MARKS = re.compile(r"^\s*(?:#{1,6}\s+|>\s?|[-*+]\s+|\d{1,3}\.\s+)|\*\*|__|`", re.MULTILINE)
 
 
 def extract(text: str, words: int) -> str:
@@ -45,4 +42,5 @@ def extract(text: str, words: int) -> str:
 
 
 def _plain(sentence: str) -> str:
-    return " ".join(printable(_MARKS.sub("", sentence)).split())
+    lines = (MARKS_OF_MARKDOWN.sub("", line) for line in sentence.split("\n"))
+    return " ".join(printable(" ".join(lines)).split())

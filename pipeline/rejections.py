@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline import facts, languages, openings
-from pipeline.clean import MARK
+from pipeline.clean import MARK, squeezed
 from pipeline.sentences import sentences
 
 FAR_TOO_LONG = 3
@@ -72,12 +72,8 @@ def _machinery(summary: str, source: str, prompts: Sequence[str]) -> str:
         return "it has the boundaries of the page in it"
     if _CALL.match(summary) and not _CALL.match(source):
         return "it is the call of a tool"
-    echo = next(_echoes(_squeezed(summary), map(_squeezed, prompts)), "")
-    return "it repeats what the model was told" if echo and echo not in _squeezed(source) else ""
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.casefold().split())
+    echo = next(_echoes(squeezed(summary), map(squeezed, prompts)), "")
+    return "it repeats what the model was told" if echo and echo not in squeezed(source) else ""
 
 
 def _echoes(summary: str, prompts: Iterable[str]) -> Iterator[str]:

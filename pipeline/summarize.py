@@ -23,7 +23,7 @@ import pydantic
 
 from pipeline import language_names, prompts, toolloop
 from pipeline.chunk import VERSION, split
-from pipeline.clean import cleaned
+from pipeline.clean import MARKS_OF_MARKDOWN, cleaned
 from pipeline.errors import Malformed, PageFailed, PageNotDone, TooLong
 from pipeline.prompts import Prompts
 from pipeline.records import Chunk, Final, Partial, Reason, Recipe, ToolCall, ToolSpec, digest
@@ -39,7 +39,6 @@ MAX_RECUTS = 6
 PARTS_A_REDUCE = 4
 """Partial summaries are kept so short that this many of them fit into one request, so that each level is smaller."""
 
-_MARKS = re.compile(r"^\s*(?:#{1,6}\s+|>\s?|[-*+]\s+|\d{1,3}\.\s+)|\*\*|__|`")
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!|>~-])")
 _LAST_SENTENCE = re.compile(r"(?s).*[.!?…。！？।]")
 
@@ -193,7 +192,7 @@ def is_short(text: str, style: Style) -> bool:
 
 def verbatim(text: str) -> Final:
     """A short text as its own summary: its words without the marks of Markdown."""
-    lines = (_ESCAPED.sub(r"\1", _MARKS.sub("", line)) for line in text.splitlines())
+    lines = (_ESCAPED.sub(r"\1", MARKS_OF_MARKDOWN.sub("", line)) for line in text.splitlines())
     return Final(" ".join(" ".join(lines).split()), ())
 
 
@@ -446,7 +445,9 @@ def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _
     if len(written.key_points) < points:
         raise Malformed("not the JSON asked for: no key points")
     summary = kit.accept(_ended(written.summary, words * CHARACTERS_A_WORD), source)
-    kept = (cleaned(_MARKS.sub("", _ended(point, MAX_POINT_CHARACTERS)), source) for point in written.key_points)
+    kept = (
+        cleaned(MARKS_OF_MARKDOWN.sub("", _ended(point, MAX_POINT_CHARACTERS)), source) for point in written.key_points
+    )
     return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])
 
 
