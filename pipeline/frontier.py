@@ -1,14 +1,14 @@
 """Queued pages into the next task whose host may be asked: politeness in time.
 
-A host is asked for one page at a time, and for one thing each `delay` seconds (robots.txt and redirects
-included: `fetch` awaits `turn` before each request). The queue itself lies in the database; in memory are a
-window of hosts and a few tasks of each, so that neither a million lines nor five hundred pages of one slow
-host hold anybody up.
+A host has `per_host` pages in work at a time, and the next is handed out when `ready_at` says that the host may be
+asked. The queue itself lies in the database; in memory are a window of hosts and a few tasks of each, so that neither
+a million lines nor five hundred pages of one slow host hold anybody up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,32 +24,44 @@ TasksAfter = Callable[[str, int, int], Awaitable[Sequence[tuple[int, Task]]]]
 """(host, last position, most) → the next (position, task) of that host."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Host:
     name: str
     position: int = -1
     tasks: deque[Task] = field(default_factory=deque)
+    is_read: bool = False
+    """Whether the store has no more tasks of it."""
+    in_work: int = 0
+    is_known: bool = False
+    """Whether a page of it has been in work: the first of a host has its robots.txt read, and others would wait."""
+    next_at: float = -math.inf
 
 
 class Frontier:
-    """Hands out tasks, one a host at a time, until none is left or `stop` is called."""
+    """Hands out tasks until none is left or `stop` is called.
+
+    `ready_at` gives the time, by `clock`, when a host may be asked next, `spacing` the seconds between two requests.
+    """
 
     def __init__(
         self,
         hosts_after: HostsAfter,
         tasks_after: TasksAfter,
-        delay: float,
+        ready_at: Callable[[str], float],
+        spacing: Callable[[str], float],
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        per_host: int = 1,
     ) -> None:
         self._hosts_after = hosts_after
         self._tasks_after = tasks_after
-        self._delay = delay
+        self._ready_at = ready_at
+        self._spacing = spacing
         self._clock = clock
         self._sleep = sleep
-        self._idle: deque[_Host] = deque()
-        self._busy: dict[int, _Host] = {}
-        self._ready_at: dict[str, float] = {}
+        self._per_host = per_host
+        self._window: deque[_Host] = deque()
+        self._in_work: dict[int, tuple[Task, _Host]] = {}
         self._last_host = ""
         self._more_hosts = True
         self._stopped = False
@@ -62,26 +74,33 @@ class Frontier:
             while not self._stopped:
                 self._changed.clear()
                 await self._fill_window()
-                # One that got free while the store was asked comes with the next round: its tasks are not here yet.
-                host = min((idle for idle in self._idle if idle.tasks), key=self._ready, default=None)
-                if not self._idle and not self._busy:
+                if not self._window:
                     return None
+                # One that got free while the store was asked comes with the next round: its tasks are not here yet.
+                host = min(filter(self._has_more, self._window), key=self._ready, default=None)
                 if host and self._ready(host) <= self._clock():
                     return self._hand_out(host)
                 await self._until_changed(self._ready(host) - self._clock() if host else None)
             return None
 
-    def done(self, task: Task) -> None:
-        """The host of this task may be asked for its next page; said twice it counts once."""
-        host = self._busy.pop(task.page_id, None)
-        if host is None:
+    def done(self, task: Task, again: Task | None = None) -> None:
+        """The host of this task may be asked for its next page; said twice it counts once.
+
+        `again` is the same page, to be handed out once more when its host is ready.
+        """
+        found, host = self._in_work.get(task.page_id, (None, None))
+        if found is not task or host is None:
             return
-        self._idle.append(host)
+        del self._in_work[task.page_id]
+        host.in_work -= 1
+        host.is_known = True
+        if again:
+            host.tasks.appendleft(again)
         self._changed.set()
 
     def begin_again(self) -> None:
         """Looks for tasks from the first host on: some may have become ready anew."""
-        self._idle.clear()
+        self._window.clear()
         self._last_host = ""
         self._more_hosts = True
 
@@ -90,37 +109,37 @@ class Frontier:
         self._stopped = True
         self._changed.set()
 
-    async def turn(self, host: str) -> None:
-        """Waits until `host` may be sent one more request, and takes that turn."""
-        now = self._clock()
-        at = max(now, self._ready_at.get(host, now))
-        self._ready_at[host] = at + self._delay
-        if at > now:
-            await self._sleep(at - now)
+    def _has_more(self, host: _Host) -> bool:
+        """Whether one more page of it can be in work."""
+        return bool(host.tasks) and host.in_work < (self._per_host if host.is_known else 1)
 
     def _ready(self, host: _Host) -> float:
-        return self._ready_at.get(host.name, 0.0)
+        return max(self._ready_at(host.name), host.next_at if host.in_work else -math.inf)
 
     def _hand_out(self, host: _Host) -> Task:
         task = host.tasks.popleft()
-        self._idle.remove(host)
-        self._busy[task.page_id] = host
+        host.in_work += 1
+        # It has not taken its turn yet: the next is not handed out only to wait for it.
+        host.next_at = self._clock() + self._spacing(host.name)
+        self._in_work[task.page_id] = task, host
         return task
 
     async def _fill_window(self) -> None:
-        for host in [host for host in self._idle if not host.tasks]:
+        for host in [host for host in self._window if not host.tasks and not host.is_read]:
             rows = await self._tasks_after(host.name, host.position, TASKS_A_HOST)
             host.tasks.extend(task for _, task in rows)
             if rows:
                 host.position = rows[-1][0]
             else:
-                self._idle.remove(host)
-        if self._more_hosts and len(self._idle) + len(self._busy) < HOSTS_IN_WINDOW // 2:
+                host.is_read = True
+        for host in [host for host in self._window if host.is_read and not host.tasks and not host.in_work]:
+            self._window.remove(host)
+        if self._more_hosts and len(self._window) < HOSTS_IN_WINDOW // 2:
             names = await self._hosts_after(self._last_host, HOSTS_IN_WINDOW)
             self._more_hosts = len(names) == HOSTS_IN_WINDOW
             if names:
                 self._last_host = names[-1]
-                self._idle.extend(_Host(name) for name in names)
+                self._window.extend(_Host(name) for name in names)
                 await self._fill_window()
 
     async def _until_changed(self, seconds: float | None) -> None:

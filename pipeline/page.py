@@ -13,9 +13,11 @@ from pipeline.records import (
     Evidence,
     Fetched,
     Final,
+    Later,
     NotDone,
     NotModified,
     Page,
+    Paused,
     Reason,
     Refusal,
     Stage,
@@ -46,7 +48,7 @@ class Written:
 class Steps:
     """What is done with a page; each step is handed in, none is known here."""
 
-    fetch: Callable[[Task], Awaitable[Page | NotModified | Refusal]]
+    fetch: Callable[[Task], Awaitable[Page | NotModified | Refusal | Later]]
     extract: Callable[[Page], Awaitable[Document | Refusal]]
     summarize: Callable[[Task, Document], Awaitable[Written]]
     """Raises `PageNotDone`; stores the partial answers by itself as they come."""
@@ -54,17 +56,20 @@ class Steps:
     now: Callable[[], datetime]
 
 
-async def process(task: Task, steps: Steps) -> None:
-    """Carries one page as far as it goes. It ends with exactly one event that closes the page's item."""
+async def process(task: Task, steps: Steps) -> bool:
+    """Carries one page as far as it goes, and gives whether it has ended: with exactly one event that closes its item.
+
+    If not, its host is to be asked later, and the page comes again.
+    """
     document = task.document if task.waits_for_model else await _read(task, steps)
-    if document is None:
-        return
+    if not isinstance(document, Document):
+        return document is None
     started = steps.now()
     try:
         written = await steps.summarize(task, document)
     except PageNotDone as fault:
         await _not_done(task, Stage.MAP, Refusal(fault.reason, fault.detail), started, steps)
-        return
+        return True
     await steps.emit(
         Summarized(
             task,
@@ -82,15 +87,15 @@ async def process(task: Task, steps: Steps) -> None:
             written.parts,
         )
     )
+    return True
 
 
-async def _read(task: Task, steps: Steps) -> Document | None:
+async def _read(task: Task, steps: Steps) -> Document | Later | None:
     """The document that is to be summarized; `None` when the page has ended here."""
     started = steps.now()
     page = await steps.fetch(task)
-    if isinstance(page, Refusal):
-        await _not_done(task, Stage.FETCH, page, started, steps)
-        return None
+    if isinstance(page, Later | Refusal):
+        return await _no_page(task, page, started, steps)
     if isinstance(page, NotModified):
         if task.summarized or task.document is None:
             await steps.emit(Unchanged(task, Reason.NOT_MODIFIED, started, steps.now()))
@@ -107,5 +112,14 @@ async def _read(task: Task, steps: Steps) -> Document | None:
     return document
 
 
-async def _not_done(task: Task, stage: Stage, refusal: Refusal, started: datetime, steps: Steps) -> None:
+async def _no_page(task: Task, why: Later | Refusal, started: datetime, steps: Steps) -> Later | None:
+    if isinstance(why, Refusal):
+        await _not_done(task, Stage.FETCH if why.tried else None, why, started, steps)
+        return None
+    if why.refusal:
+        await steps.emit(Paused(task, why.refusal, started, steps.now()))
+    return why
+
+
+async def _not_done(task: Task, stage: Stage | None, refusal: Refusal, started: datetime, steps: Steps) -> None:
     await steps.emit(NotDone(task, stage, refusal, started, steps.now()))

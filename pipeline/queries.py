@@ -137,6 +137,20 @@ LAST_CALLS = """
 SELECT primed FROM chunk_summaries WHERE recipe = ? AND (tool_errors OR tool_calls) ORDER BY rowid DESC LIMIT ?
 """
 
+HOST_SEEN = """
+INSERT INTO hosts VALUES (
+    :origin, :host, :robots, :robots_status, :robots_at, :not_before, :pauses, :failures, :reason, :seen_at
+)
+ON CONFLICT (origin) DO UPDATE SET
+    robots = excluded.robots, robots_status = excluded.robots_status, robots_at = excluded.robots_at,
+    not_before = excluded.not_before, pauses = excluded.pauses, failures = excluded.failures,
+    reason = excluded.reason, seen_at = excluded.seen_at
+"""
+
+HOST = """
+SELECT * FROM hosts WHERE host = ?
+"""
+
 ADD_ATTEMPT = """
 INSERT INTO attempts (run_id, page_id, stage, code, detail, started_at, ended_at)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -485,7 +499,9 @@ PROMISES = {
 """Promise broken → how many rows break it, and one of them."""
 
 REASONS = """
-SELECT reason FROM pages WHERE reason IS NOT NULL UNION SELECT reason FROM items WHERE reason IS NOT NULL
+SELECT reason FROM pages WHERE reason IS NOT NULL
+UNION SELECT reason FROM items WHERE reason IS NOT NULL
+UNION SELECT reason FROM hosts WHERE reason IS NOT NULL
 """
 
 RUNNING = """
@@ -567,6 +583,11 @@ FORGET = (
     "DELETE FROM items WHERE page_id = :page_id",
     "DELETE FROM sources WHERE page_id = :page_id",
     "DELETE FROM redirects WHERE page_id = :page_id",
+    """
+    DELETE FROM hosts
+    WHERE host = (SELECT host FROM pages WHERE id = :page_id)
+        AND NOT EXISTS (SELECT 1 FROM pages WHERE pages.host = hosts.host AND pages.id <> :page_id)
+    """,
     "DELETE FROM pages WHERE id = :page_id",
     """
     DELETE FROM chunks
