@@ -43,7 +43,7 @@ FOR_ROBOTS = {"Accept": "text/plain,*/*", "Accept-Encoding": "identity"}
 MOST_CONNECTIONS = 100
 MOST_PAUSES = 2
 """That a site may ask for before a page, in one run; then the page is put off."""
-LONGEST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 0.5
 """For the turn of a page's own host, once a worker has it; for a longer one the page comes again."""
 MOST_WAITS_FOR_A_FILE = 240
 NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})

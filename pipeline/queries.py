@@ -151,6 +151,11 @@ HOST = """
 SELECT * FROM hosts WHERE host = ?
 """
 
+LEFT_ALONE = """
+SELECT host, max(not_before) AS not_before, max(failures) AS failures, max(reason) AS reason
+FROM hosts WHERE not_before > ? OR failures >= ? GROUP BY host ORDER BY host LIMIT ?
+"""
+
 ADD_ATTEMPT = """
 INSERT INTO attempts (run_id, page_id, stage, code, detail, started_at, ended_at)
 VALUES (?, ?, ?, ?, ?, ?, ?)

@@ -88,8 +88,6 @@ class Robots:
         async with site.asking:
             if not site.is_read(self._now()):
                 file = await self._file(url)
-                if isinstance(file, Refusal) and not file.tried:
-                    return file
                 # In a thread: half a megabyte of rules takes up to a second.
                 site.rules = file if isinstance(file, Refusal) else await asyncio.to_thread(rules_of, file, self._token)
                 site.read_at = self._now() if isinstance(file, Refusal) else file.fetched_at

@@ -1160,17 +1160,29 @@ def test_fewer_files_mean_fewer_connections(monkeypatch: pytest.MonkeyPatch, fil
 
 # robots.txt.
 
-DISALLOW = http(body=b"User-agent: *\nDisallow: /private\nCrawl-delay: 2\n", content_type="text/plain")
+DISALLOW = http(body=b"User-agent: *\nDisallow: /private\n", content_type="text/plain")
+FAR_APART = http(body=b"User-agent: *\nDisallow: /private\nCrawl-delay: 25\n", content_type="text/plain")
 
 
 def test_a_page_that_robots_txt_disallows_is_not_asked_for() -> None:
     async def main() -> None:
         async with site({"/robots.txt": DISALLOW, "/a": http()}) as there, fetcher(respect_robots=True) as one:
-            assert one.crawl_delay(there.url()) is None
             assert refused(await one.fetch(task(there.url("/private/a")))).reason is Reason.ROBOTS
             page(await one.fetch(task(there.url("/a"))))
             assert there.paths == ["/robots.txt", "/a"]
-            assert one.crawl_delay(there.url("/x")) == 2.0
+
+    run(main())
+
+
+def test_a_page_whose_turn_is_far_off_comes_again_and_its_site_is_not_asked_before() -> None:
+    async def main() -> None:
+        async with site({"/robots.txt": FAR_APART, "/a": http()}) as there, fetcher(respect_robots=True) as one:
+            assert one.crawl_delay(there.url()) is None
+            for _ in range(3):
+                assert await one.fetch(task(there.url("/a"))) == Later()
+                assert refused(await one.fetch(task("http://127.0.0.1:1x/"))).reason is Reason.BAD_URL
+            assert there.paths == ["/robots.txt"]
+            assert one.crawl_delay(there.url("/x")) == 25.0
 
     run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_site import DRIP, HANG, LOOPBACK, PATIENT, RESET, SHORT, USER_AGENT, Says, Site, http, moved, run, site
+from fake_site import DRIP, HANG, LOOPBACK, PATIENT, RESET, SHORT, Says, Site, http, moved, run, site
 from one_night import settings
 
 from pipeline.console import Console
@@ -61,7 +62,7 @@ class OneNight(Night):
     def _fetcher(self, model_hosts: Any, hosts: Hosts) -> Fetcher:
         return Fetcher(
             LOOPBACK,
-            user_agent=USER_AGENT,
+            user_agent=self._user_agent(),
             hosts=hosts,
             limits=self.tonight.limits,
             respect_robots=not self._settings.ignore_robots,
@@ -131,6 +132,17 @@ EMPTY = http(body=b"", content_type="text/plain")
 # How far apart
 
 
+def test_a_site_is_told_who_asks_and_how_to_reach_him(world: World) -> None:
+    async def main() -> None:
+        async with site(NOT_THERE) as there:
+            await world.night(*pages(there, 1), options=("--contact", "https://example.org/me"))
+            assert len(there.requests) == 2
+            for request in there.requests:
+                assert re.search(r"\r\nUser-Agent: summarize-batch/[0-9.]+ \(\+https://example\.org/me\)\r\n", request)
+
+    run(main())
+
+
 @pytest.mark.parametrize(("asked", "apart"), [(b"7", 7.0), (b"0.1", 1.0), (b"900", 30.0)])
 def test_the_crawl_delay_of_a_site_is_kept_to(world: World, asked: bytes, apart: float) -> None:
     async def main() -> None:
@@ -145,6 +157,28 @@ def test_the_crawl_delay_of_a_site_is_kept_to(world: World, asked: bytes, apart:
             await world.night(*pages(there, 4), tonight=tonight)
         assert times == [number * apart for number in range(5)]
         assert world.reasons() == {"http_404": 4}
+
+    run(main())
+
+
+def test_no_worker_waits_while_a_site_wants_its_pages_far_apart(world: World) -> None:
+    """The only one there is serves another site meanwhile."""
+
+    async def main() -> None:
+        asked: list[str] = []
+
+        def says(name: str, robots: bytes) -> Callable[[str], bytes]:
+            def say(path: str) -> bytes:
+                asked.append(name + path)
+                return robots if path == "/robots.txt" else NOT_THERE
+
+            return say
+
+        slow = http(body=b"User-agent: *\nCrawl-delay: 25", content_type="text/plain")
+        async with site(says("slow", slow)) as there, site(says("other", EMPTY)) as other:
+            await world.night(*pages(there, 2), *pages(other, 3), options=("--workers", "1"))
+        assert asked.index("other/2") < asked.index("slow/0") < asked.index("slow/1")
+        assert len(asked) == 7
 
     run(main())
 
@@ -188,6 +222,28 @@ def test_a_site_that_asks_for_a_short_pause_gets_it_and_all_its_pages_are_had_in
             "SELECT code FROM attempts JOIN pages ON page_id = pages.id WHERE url LIKE '%/0' ORDER BY url"
         )
         assert Counter(code for (code,) in codes) == {"http_404": 2, "rate_limited": 1}
+
+    run(main())
+
+
+def test_a_short_pause_that_robots_txt_is_answered_with_is_waited_for_too(world: World) -> None:
+    async def main() -> None:
+        left = [http(503, b"", retry_after="20"), EMPTY]
+
+        async with site(lambda path: left.pop(0) if path == "/robots.txt" else NOT_THERE) as there:
+            await world.night(*pages(there, 2))
+            assert there.paths == ["/robots.txt", "/robots.txt", "/0", "/1"]
+        assert world.reasons() == {"http_404": 2}
+
+    run(main())
+
+
+def test_a_page_that_comes_again_is_one_page_of_the_limit(world: World) -> None:
+    async def main() -> None:
+        async with site(answers(EMPTY, http(429, b"", retry_after="5"), NOT_THERE)) as there:
+            await world.night(*pages(there, 3), options=("--workers", "1", "--limit", "2"))
+            assert there.paths == ["/robots.txt", "/0", "/0", "/1"]
+        assert world.reasons() == {"http_404": 2, "limit": 1}
 
     run(main())
 

@@ -188,6 +188,7 @@ def test_for_a_long_pause_nobody_waits_and_nobody_asks() -> None:
             )
             with pytest.raises(NotNow):
                 await world.ask(PAGE, origin=origin)
+            assert world.time.seconds == 0.0, "nobody waits for a turn that he will not get"
         assert world.ready_at(NAME) < 0, "its pages are put off at once"
         assert await world.wait(SITE) == 0.0
         assert await world.refusal("https://b.example") is None
@@ -208,10 +209,19 @@ def test_a_pause_that_outlasts_the_run_is_not_waited_for() -> None:
 
 def test_who_waits_for_a_turn_while_a_pause_comes_up_does_not_ask() -> None:
     async def main() -> None:
-        world = World(per_host=2)
+        sleeps, may_wake = asyncio.Event(), asyncio.Event()
+
+        async def sleep(seconds: float) -> None:
+            sleeps.set()
+            await may_wake.wait()
+            world.time.seconds += seconds
+
+        world = World(per_host=2, sleep=sleep)
         async with world.turn(SITE) as turn:
             waiting = asyncio.ensure_future(world.ask(PAGE))
+            await sleeps.wait()
             await world.answered(turn, pause(3_600.0))
+            may_wake.set()
         with pytest.raises(NotNow):
             await waiting
 
