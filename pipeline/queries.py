@@ -567,6 +567,12 @@ DELETE FROM texts WHERE hash IN (
 )
 """
 
+PRUNE_HOSTS = """
+DELETE FROM hosts WHERE origin IN (
+    SELECT origin FROM hosts WHERE seen_at < :before AND coalesce(not_before, '') < :before LIMIT :most
+)
+"""
+
 FORGET = (
     """
     DELETE FROM reduce_summaries WHERE EXISTS (

@@ -1187,6 +1187,21 @@ def test_a_page_whose_turn_is_far_off_comes_again_and_its_site_is_not_asked_befo
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("before", "wish", "again"), [(0, "5", True), (1, "5", True), (2, "5", False), (0, "61", False)]
+)
+def test_a_page_comes_again_after_a_short_pause_but_not_without_end(before: int, wish: str, again: bool) -> None:
+    async def main() -> None:
+        async with site(http(429, retry_after=wish)) as there, fetcher() as one:
+            answer = await one.fetch(task(there.url(), pauses=before))
+            found = answer.refusal if isinstance(answer, Later) else answer
+            assert isinstance(answer, Later) == again
+            assert isinstance(found, Refusal)
+            assert (found.reason, found.status) == (Reason.RATE_LIMITED, 429)
+
+    run(main())
+
+
 def test_robots_txt_can_be_ignored() -> None:
     async def main() -> None:
         async with site({"/robots.txt": DISALLOW, "/private": http()}) as there, fetcher(respect_robots=False) as one:

@@ -18,9 +18,11 @@ import pytest
 from fake_site import DRIP, HANG, LOOPBACK, PATIENT, RESET, SHORT, Says, Site, http, moved, run, site
 from one_night import settings
 
+from pipeline.commands import doctor, prune
 from pipeline.console import Console
 from pipeline.fetch import Fetcher, Limits
 from pipeline.hosts import DOWN_AFTER, HELD_AFTER, Hosts
+from pipeline.records import Added, HostSeen, Line, Reason
 from pipeline.run import Night, lists
 from pipeline.store import Store, iso, now
 
@@ -248,8 +250,7 @@ def test_a_page_that_comes_again_is_one_page_of_the_limit(world: World) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("as_date", [True, False])
+@pytest.mark.parametrize(("status", "as_date"), [(429, False), (503, True)])
 def test_a_long_pause_puts_off_all_pages_of_the_site_and_later_nights_keep_to_it(
     world: World, status: int, as_date: bool
 ) -> None:
@@ -368,20 +369,6 @@ def test_a_host_that_never_answers_costs_five_waits_a_night(world: World) -> Non
     run(main())
 
 
-def test_a_page_that_always_wants_a_pause_is_asked_for_three_times_while_others_are_well(world: World) -> None:
-    async def main() -> None:
-        def says(path: str) -> bytes:
-            return http(429, b"", retry_after="1") if path == "/0" else NOT_THERE
-
-        async with site(says) as there:
-            # Of another list, so that a page that is well lies between two tries.
-            await world.night(*pages(there, 4), options=("--per-host", "2", "--workers", "2"))
-            assert Counter(there.paths)["/0"] == 3
-            assert world.reasons() == {"rate_limited": 1, "http_404": 3}
-
-    run(main())
-
-
 # robots.txt, from night to night
 
 
@@ -477,3 +464,40 @@ def test_a_host_that_may_be_asked_for_several_pages_at_a_time_is(world: World) -
         assert world.reasons() == {"http_404": 8}
 
     run(main())
+
+
+# What is known of hosts
+
+
+def test_doctor_names_the_hosts_that_are_left_alone(world: World) -> None:
+    later = now() + timedelta(hours=1)
+    with Store.open(world.db) as store:
+        store.apply(HostSeen("https://well.example", "well.example", now(), pauses=1, failures=DOWN_AFTER - 1))
+        store.apply(HostSeen("https://held.example", "held.example", now(), not_before=later))
+        store.apply(HostSeen("http://down.example", "down.example", now(), failures=6, reason=Reason.TIMEOUT))
+    assert [found.said for found in doctor.known(world.db) if found.what == "host"] == [
+        "down.example has left 6 requests in a row without an answer: timeout",
+        f"held.example is left alone until {iso(later)}: it asked for that",
+    ]
+
+
+def test_hosts_go_with_what_is_old_and_with_the_last_page_of_theirs(world: World) -> None:
+    old, later = now() - timedelta(days=9), now() + timedelta(days=1)
+    with Store.open(world.db) as store:
+        store.begin_run("urls.txt", "m", {})
+        store.apply(
+            Added(
+                tuple(Line(url, url, "a.example", "urls.txt") for url in ("http://a.example/1", "http://a.example/2"))
+            )
+        )
+        store.apply(HostSeen("http://a.example", "a.example", now()))
+        store.apply(HostSeen("http://old.example", "old.example", old))
+        store.apply(HostSeen("http://held.example", "held.example", old, not_before=later))
+        store.end_run("finished", 0, "limit")
+    names = "SELECT host FROM hosts ORDER BY host"
+    prune.prune(world.db, timedelta(days=8))
+    assert world.rows(names) == [("a.example",), ("held.example",)]
+    prune.forget(world.db, prune.known(world.db, "http://a.example/1"))
+    assert world.rows(names) == [("a.example",), ("held.example",)]
+    prune.forget(world.db, prune.known(world.db, "http://a.example/2"))
+    assert world.rows(names) == [("held.example",)]
