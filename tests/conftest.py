@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # The tests' own servers are modules beside them; those of the demo lie in scripts/.
@@ -15,3 +16,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "scripts")]
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=1_000)
 settings.load_profile("same")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest comes first: the others are then run beside it."""
+    items.sort(key=lambda item: item.path.stem != "test_end_to_end")
