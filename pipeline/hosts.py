@@ -83,7 +83,7 @@ def in_another_run(known: HostSeen, time: datetime) -> HostSeen:
     """
     until = known.not_before if known.not_before and known.not_before <= time + LONGEST_PAUSE else None
     failures, pauses = min(known.failures, DOWN_AFTER - 1), min(known.pauses, HELD_AFTER - 1)
-    return replace(known, not_before=until, failures=failures, pauses=pauses)
+    return replace(known, robots=None, not_before=until, failures=failures, pauses=pauses)
 
 
 class NotNow(Exception):
@@ -221,13 +221,13 @@ class Hosts:
     # robots.txt
 
     async def robots(self, origin: str) -> RobotsFile | None:
-        """The robots.txt that was last had of a site, however old."""
-        return self._site(await self._host(origin), origin).robots
+        """The robots.txt that was last had of a site, however old; it is not kept in mind, for it may be long."""
+        return next((seen.robots for seen in await self._recall(_name(origin)) if seen.origin == origin), None)
 
     async def keep_robots(self, origin: str, file: RobotsFile) -> None:
         """Keeps a robots.txt for the next run."""
-        host = await self._host(origin)
-        await self._keep(host, replace(self._site(host, origin), robots=file, seen_at=self.now()))
+        seen = self._site(await self._host(origin), origin)
+        await self._emit(replace(seen, robots=file, seen_at=self.now()))
 
     # What they are made of
 
@@ -270,11 +270,13 @@ class Hosts:
     def _is_short(self, seconds: float) -> bool:
         return seconds <= min(LONGEST_WAIT_SECONDS, self._time_left())
 
-    def _ready_at(self, host: _Host) -> float:
+    def _short_pause(self, host: _Host) -> float:
         pause = self._pause_seconds(host)
-        if pause <= 0 or not self._is_short(pause):
-            return host.ready_at
-        return max(host.ready_at, self.clock() + pause)
+        return pause if pause > 0 and self._is_short(pause) else 0.0
+
+    def _ready_at(self, host: _Host) -> float:
+        pause = self._short_pause(host)
+        return max(host.ready_at, self.clock() + pause) if pause else host.ready_at
 
     def _check(self, host: _Host, origin: str) -> None:
         if refused := self._refusal(host, origin):
@@ -298,10 +300,6 @@ class Hosts:
         host.asked_at, host.ready_at = at, at + host.delay
         while (seconds := max(at, self.clock() + self._short_pause(host)) - self.clock()) > 0:
             await self.sleep(seconds)
-
-    def _short_pause(self, host: _Host) -> float:
-        pause = self._pause_seconds(host)
-        return pause if self._is_short(pause) else 0.0
 
     def _refusal(self, host: _Host, origin: str) -> Refusal | None:
         pause = self._pause_seconds(host)

@@ -142,7 +142,8 @@ INSERT INTO hosts VALUES (
     :origin, :host, :robots, :robots_status, :robots_at, :not_before, :pauses, :failures, :reason, :seen_at
 )
 ON CONFLICT (origin) DO UPDATE SET
-    robots = excluded.robots, robots_status = excluded.robots_status, robots_at = excluded.robots_at,
+    robots = coalesce(excluded.robots, robots), robots_status = coalesce(excluded.robots_status, robots_status),
+    robots_at = coalesce(excluded.robots_at, robots_at),
     not_before = excluded.not_before, pauses = excluded.pauses, failures = excluded.failures,
     reason = excluded.reason, seen_at = excluded.seen_at
 """

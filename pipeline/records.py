@@ -566,6 +566,7 @@ class HostSeen:
     """The same without its scheme, as in `Line`: whom politeness is owed."""
     seen_at: datetime
     robots: RobotsFile | None = None
+    """In an event, only if it is new."""
     not_before: datetime | None = None
     """Until then it asks not to be asked."""
     pauses: int = 0

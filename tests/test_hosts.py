@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,7 +60,8 @@ class World(Hosts):
 
         async def emit(seen: HostSeen) -> None:
             self.told.append(seen)
-            self.known[seen.origin] = seen
+            before = self.known.get(seen.origin, seen)
+            self.known[seen.origin] = replace(seen, robots=seen.robots or before.robots)
 
         usual = {"recall": recall, "emit": emit, "now": self.time.now, "sleep": self.time.sleep}
         super().__init__(delay, self.time.clock, **(usual | options))
@@ -389,6 +391,9 @@ def test_a_robots_txt_is_kept_with_the_rest() -> None:
         assert await second.robots("http://a.example") is None
         await second.ask(PAGE)
         assert second.known[SITE].robots == file
+        assert (first.known[SITE].failures, second.known[SITE].failures) == (1, 0)
+        kept = [seen for world in (first, second) for seen in world._hosts[NAME].sites.values()]
+        assert [seen.robots for seen in kept] == [None, None], "it may be long, and hosts are many"
 
     run(main())
 

@@ -437,6 +437,8 @@ def test_what_is_known_of_a_host_is_as_it_was_told_last(store: Store) -> None:
         store.apply(event)
     store.apply(HostSeen("https://b.example", "b.example", seen))
     assert store.host("a.example") == [plain, full]
+    store.apply(replace(full, robots=None, failures=0, reason=None, not_before=None))
+    assert store.host("a.example")[1] == replace(full, failures=0, reason=None, not_before=None), "the file stays"
 
 
 def test_a_try_that_was_not_the_last_of_a_run_is_an_attempt_and_the_page_waits(store: Store, path: Path) -> None:
