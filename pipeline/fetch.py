@@ -224,7 +224,7 @@ class Fetcher:
                 others = OF_THE_HOST if errand.for_robots else ()
                 return answers.after_redirects(answer, chain, dict.fromkeys(others, Reason.ROBOTS_UNREACHABLE))
             if isinstance(answer, Refusal) and await self._comes_again(errand, answer):
-                return Later(answer)
+                return Later(await self._hosts.wait(_origin(errand.url)), answer)
             if not isinstance(answer, str):
                 return answer
             chain.append(answer)
@@ -251,17 +251,20 @@ class Fetcher:
     async def _not_yet(self, errand: _Errand, chain: Sequence[str]) -> Refusal | Later | None:
         """What robots.txt has against it, or that its host's turn is too far off for a worker to wait."""
         url = chain[-1]
-        if await self._is_early(errand, chain):
-            return Later()
         if not self._robots:
-            return None
+            return await self._later(errand, chain)
+        if later := await self._later(errand, chain):
+            return later
         refused = await self._robots.refusal(url)
         self._hosts.asks_for(_origin(url), self._robots.delay(url))
         # Reading robots.txt was a request too, and may have said how far apart they should be.
-        return refused or (Later() if await self._is_early(errand, chain) else None)
+        return refused or await self._later(errand, chain)
 
-    async def _is_early(self, errand: _Errand, chain: Sequence[str]) -> bool:
-        return errand.for_page and len(chain) == 1 and await self._hosts.wait(_origin(chain[0])) > LONGEST_WAIT_SECONDS
+    async def _later(self, errand: _Errand, chain: Sequence[str]) -> Later | None:
+        if not errand.for_page or len(chain) > 1:
+            return None
+        seconds = await self._hosts.wait(_origin(chain[0]))
+        return Later(seconds) if seconds > LONGEST_WAIT_SECONDS else None
 
     async def _ask(self, errand: _Errand, chain: Sequence[str]) -> Answer | str:
         """One hop, asked again when the connection turns out to be closed; a string is where it leads next."""

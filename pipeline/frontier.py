@@ -83,10 +83,10 @@ class Frontier:
                 await self._until_changed(self._ready(host) - self._clock() if host else None)
             return None
 
-    def done(self, task: Task, again: Task | None = None) -> None:
+    def done(self, task: Task, again: Task | None = None, seconds: float = 0.0) -> None:
         """The host of this task may be asked for its next page; said twice it counts once.
 
-        `again` is the same page, to be handed out once more when its host is ready.
+        `again` is the same page, to be handed out once more when its host is ready, but not before so many seconds.
         """
         found, host = self._in_work.get(task.page_id, (None, None))
         if found is not task or host is None:
@@ -94,8 +94,11 @@ class Frontier:
         del self._in_work[task.page_id]
         host.in_work -= 1
         host.is_known = True
+        if not host.in_work:
+            host.next_at = -math.inf
         if again:
             host.tasks.appendleft(again)
+            host.next_at = self._clock() + seconds
         self._changed.set()
 
     def begin_again(self) -> None:
@@ -114,7 +117,7 @@ class Frontier:
         return bool(host.tasks) and host.in_work < (self._per_host if host.is_known else 1)
 
     def _ready(self, host: _Host) -> float:
-        return max(self._ready_at(host.name), host.next_at if host.in_work else -math.inf)
+        return max(self._ready_at(host.name), host.next_at)
 
     def _hand_out(self, host: _Host) -> Task:
         task = host.tasks.popleft()

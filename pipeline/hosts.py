@@ -60,13 +60,17 @@ def next_delay(delay: float, seconds: float, *, least: float, most: float, per_h
     return min(max(found if well else max(found, delay), least), max(least, most))
 
 
+def _wants_a_pause(answer: Refusal) -> bool:
+    return answer.status in WANTS_A_PAUSE or answer.not_before is not None
+
+
 def after(known: HostSeen, answer: object, tries: int, time: datetime) -> HostSeen:
     """What is known of a site after an answer, or after so many tries without one."""
     held = known.not_before if known.not_before and known.not_before > time else None
     well = replace(known, seen_at=time, not_before=held, pauses=known.pauses if held else 0, failures=0, reason=None)
     if not isinstance(answer, Refusal):
         return well
-    if answer.status in WANTS_A_PAUSE:
+    if _wants_a_pause(answer):
         pauses = known.pauses + 1
         wishes = [held, answer.not_before, time + LONG_PAUSE if pauses >= HELD_AFTER else None]
         return replace(well, not_before=max((wish for wish in wishes if wish), default=None), pauses=pauses)
@@ -157,9 +161,7 @@ class Hosts:
     def ready_at(self, name: str) -> float:
         """When the host may be asked next, by the clock; a time that is over if nothing speaks against it."""
         host = self._hosts.get(name)
-        if host is None or (host.sites and all(self._refusal(host, origin) for origin in host.sites)):
-            return -math.inf
-        return self._ready_at(host)
+        return self._ready_at(host) if host else -math.inf
 
     def spacing(self, name: str) -> float:
         """Seconds between two requests to the host."""
@@ -209,7 +211,7 @@ class Hosts:
         """What came of a request: a `Refusal`, or anything that is well. `tries` counts those that had no answer."""
         host = await self._host(turn.origin)
         seconds = self.clock() - turn.began if turn.seconds is None else turn.seconds
-        if isinstance(answer, Refusal) and answer.status in WANTS_A_PAUSE:
+        if isinstance(answer, Refusal) and _wants_a_pause(answer):
             seconds = max(seconds, 2 * host.delay * self.per_host)
         most = max(host.least, SLOWEST_TIMES * self._delay)
         well = isinstance(answer, Page | NotModified)

@@ -307,6 +307,8 @@ class Refusal:
 class Later:
     """The page has not ended: the turn of its host is some way off, and no worker waits for it."""
 
+    seconds: float
+    """So far off."""
     refusal: Refusal | None = None
     """What the site answered, if it was asked: that it wants a pause first."""
 
@@ -570,7 +572,7 @@ class HostSeen:
     not_before: datetime | None = None
     """Until then it asks not to be asked."""
     pauses: int = 0
-    """How many answers in a row were such a wish (HTTP 429 or 503)."""
+    """How many answers in a row were such a wish: HTTP 429 or 503, or any with a `Retry-After`."""
     failures: int = 0
     """How many requests in a row had no answer at all."""
     reason: Reason | None = None

@@ -197,14 +197,14 @@ class Night:
 
             async def fetch(task: Task) -> Page | NotModified | Refusal | Later:
                 # The next page of its host is fetched while this one is read and summarized.
-                again = None
                 try:
                     answer = await fetcher.fetch(task)
                     if isinstance(answer, Later):
                         again = replace(task, pauses=task.pauses + (answer.refusal is not None))
+                        frontier.done(task, again, answer.seconds)
                     return answer
                 finally:
-                    frontier.done(task, again)
+                    frontier.done(task)
 
             async def write(task: Task, document: Document) -> Written:
                 if not (errand.fetched or self._settings.force) and task.recipe == writers.recipe(task):

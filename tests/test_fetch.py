@@ -1179,7 +1179,10 @@ def test_a_page_whose_turn_is_far_off_comes_again_and_its_site_is_not_asked_befo
         async with site({"/robots.txt": FAR_APART, "/a": http()}) as there, fetcher(respect_robots=True) as one:
             assert one.crawl_delay(there.url()) is None
             for _ in range(3):
-                assert await one.fetch(task(there.url("/a"))) == Later()
+                answer = await one.fetch(task(there.url("/a")))
+                assert isinstance(answer, Later)
+                assert 0.5 < answer.seconds <= 25.0
+                assert answer.refusal is None
                 assert refused(await one.fetch(task("http://127.0.0.1:1x/"))).reason is Reason.BAD_URL
             assert there.paths == ["/robots.txt"]
             assert one.crawl_delay(there.url("/x")) == 25.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -247,6 +248,29 @@ def test_the_end_of_a_page_that_came_again_frees_its_host_once() -> None:
         assert (await waits) == Task(2, "http://a.example/2", "a.example")
 
     asyncio.run(main())
+
+
+def test_a_page_comes_again_no_earlier_than_it_said_whatever_its_host_is_called() -> None:
+    """`ready_at` may know it by another name than the list: then the page would come again and again at once."""
+    handed_out: list[float] = []
+
+    async def main() -> None:
+        clock, queue = Clock(), Queue({"a.example": 3})
+        frontier = Frontier(
+            queue.hosts_after, queue.tasks_after, lambda host: -math.inf, lambda host: 1.0, clock.time, clock.sleep
+        )
+
+        async def one(task: Task) -> None:
+            handed_out.append(clock.now)
+            if task.page_id == 1 and not task.pauses:
+                frontier.done(task, replace(task, pauses=1), 7.0)
+
+        time = asyncio.ensure_future(clock.run())
+        await engine.run(frontier.next, one, frontier.done, 2)
+        time.cancel()
+
+    asyncio.run(main())
+    assert handed_out == [0.0, 7.0, 7.0, 7.0]
 
 
 def test_several_pages_of_a_host_are_in_work_if_so_many_may_be_but_first_one_alone() -> None:

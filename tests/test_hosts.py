@@ -191,11 +191,19 @@ def test_for_a_long_pause_nobody_waits_and_nobody_asks() -> None:
             with pytest.raises(NotNow):
                 await world.ask(PAGE, origin=origin)
             assert world.time.seconds == 0.0, "nobody waits for a turn that he will not get"
-        assert world.ready_at(NAME) < 0, "its pages are put off at once"
         assert await world.wait(SITE) == 0.0
         assert await world.refusal("https://b.example") is None
         world.time.seconds = 3_600.0
         assert await world.refusal(SITE) is None
+
+    run(main())
+
+
+def test_whatever_the_answer_a_pause_that_it_names_counts() -> None:
+    async def main() -> None:
+        world = World()
+        await world.ask(pause(40.0, 408))
+        assert world.ready_at(NAME) == 40.0
 
     run(main())
 
@@ -284,7 +292,6 @@ def test_a_host_that_does_not_answer_is_not_asked_again(reason: Reason) -> None:
         for _ in range(DOWN_AFTER):
             assert await world.refusal(SITE) is None
             await world.ask(Refusal(reason, "why"))
-        assert world.ready_at(NAME) < world.time.seconds, "its other pages are put off at once"
         refused = await world.refusal(SITE)
         assert refused
         assert (refused.reason, refused.tried, refused.not_before) == (Reason.HOST_DOWN, False, None)
