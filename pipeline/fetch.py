@@ -25,7 +25,7 @@ from yarl import URL
 from pipeline import answers
 from pipeline.addresses import AddressPolicy, BlockedAddress, check_url, shown, socket_factory
 from pipeline.errors import PageFailed, RunLost
-from pipeline.hosts import Hosts, NotNow, Turn
+from pipeline.hosts import LONGEST_NAP_SECONDS, Hosts, NotNow, Turn
 from pipeline.names import Lookup, Names
 from pipeline.records import Later, NotModified, Page, Reason, Refusal, RobotsFile, Task
 from pipeline.robots import MAX_BYTES, OF_THE_HOST, Answer, Robots
@@ -43,8 +43,6 @@ FOR_ROBOTS = {"Accept": "text/plain,*/*", "Accept-Encoding": "identity"}
 MOST_CONNECTIONS = 100
 MOST_PAUSES = 2
 """That a site may ask for before a page, in one run; then the page is put off."""
-LONGEST_WAIT_SECONDS = 0.5
-"""For the turn of a page's own host, once a worker has it; for a longer one the page comes again."""
 MOST_WAITS_FOR_A_FILE = 240
 NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -224,14 +222,14 @@ class Fetcher:
                 others = OF_THE_HOST if errand.for_robots else ()
                 return answers.after_redirects(answer, chain, dict.fromkeys(others, Reason.ROBOTS_UNREACHABLE))
             if isinstance(answer, Refusal) and await self._comes_again(errand, answer):
-                return Later(await self._hosts.wait(_origin(errand.url)), answer)
+                return Later(await self._hosts.wait(_origin(errand.url)), answer if answer.tried else None)
             if not isinstance(answer, str):
                 return answer
             chain.append(answer)
 
     async def _comes_again(self, errand: _Errand, answer: Refusal) -> bool:
         """Whether the pause that its site asks for is so short that the page can be had in this run."""
-        if not (errand.for_page and answer.not_before and answer.tried and errand.pauses < MOST_PAUSES):
+        if not (errand.for_page and answer.not_before and errand.pauses < MOST_PAUSES):
             return False
         return await self._hosts.refusal(_origin(errand.url)) is None
 
@@ -264,7 +262,7 @@ class Fetcher:
         if not errand.for_page or len(chain) > 1:
             return None
         seconds = await self._hosts.wait(_origin(chain[0]))
-        return Later(seconds) if seconds > LONGEST_WAIT_SECONDS else None
+        return Later(seconds) if seconds > LONGEST_NAP_SECONDS else None
 
     async def _ask(self, errand: _Errand, chain: Sequence[str]) -> Answer | str:
         """One hop, asked again when the connection turns out to be closed; a string is where it leads next."""

@@ -25,7 +25,9 @@ LONG_PAUSE = timedelta(hours=1)
 LONGEST_WAIT_SECONDS = 60.0
 """So long a pause is waited for in the same run, by the pages of that host; for a longer one they are put off."""
 LONGEST_TURN_SECONDS = 60.0
-"""So long a worker waits for its turn at a host that it was redirected to."""
+"""So long a worker waits behind others at a host that it was redirected to."""
+LONGEST_NAP_SECONDS = 0.5
+"""So long a worker waits for its page's own host, and for the end of a pause."""
 SLOWEST_TIMES = 30
 """How many times `delay` is the longest that a slow host is left between two requests."""
 MOST_HOSTS = 5_000
@@ -177,17 +179,17 @@ class Hosts:
     async def turn(self, origin: str, patient: bool = False) -> AsyncIterator[Turn]:
         """Waits until the host may be sent one more request, and is one of its `per_host` for what is inside.
 
-        Raises `NotNow` if the host is not to be asked, or if so many are before it that its turn is more than a
-        minute off; who is `patient` waits all the same.
+        Raises `NotNow` if the host is not to be asked, if it wants a pause, however short, or if so many are before
+        it that its turn is more than a minute off; who is `patient` waits for the last two.
         """
         host = await self._host(origin)
-        self._check(host, origin)
+        self._check(host, origin, patient)
         host.users += 1
         try:
             await self._slot(host, patient)
             try:
                 await self._until_ready(host)
-                self._check(host, origin)
+                self._check(host, origin, patient)
                 yield Turn(origin, self.clock(), self.clock)
             finally:
                 host.slots.release()
@@ -280,9 +282,17 @@ class Hosts:
         pause = self._short_pause(host)
         return max(host.ready_at, self.clock() + pause) if pause else host.ready_at
 
-    def _check(self, host: _Host, origin: str) -> None:
-        if refused := self._refusal(host, origin):
+    def _check(self, host: _Host, origin: str, patient: bool) -> None:
+        refused = self._refusal(host, origin)
+        if not refused and not patient and self._short_pause(host) > LONGEST_NAP_SECONDS:
+            refused = self._paused(host)
+        if refused:
             raise NotNow(refused)
+
+    def _paused(self, host: _Host) -> Refusal:
+        until = self.now() + timedelta(seconds=self._pause_seconds(host))
+        what = f"{host.name} wants to be left alone until {until:%Y-%m-%d %H:%M} UTC"
+        return Refusal(Reason.RATE_LIMITED, what, not_before=until, tried=False)
 
     async def _slot(self, host: _Host, patient: bool) -> None:
         """One of the host's `per_host`."""
@@ -306,9 +316,7 @@ class Hosts:
     def _refusal(self, host: _Host, origin: str) -> Refusal | None:
         pause = self._pause_seconds(host)
         if pause > 0 and not self._is_short(pause):
-            until = self.now() + timedelta(seconds=pause)
-            what = f"{host.name} wants to be left alone until {until:%Y-%m-%d %H:%M} UTC"
-            return Refusal(Reason.RATE_LIMITED, what, not_before=until, tried=False)
+            return self._paused(host)
         site = host.sites.get(origin)
         if site and site.failures >= DOWN_AFTER:
             last = site.reason.value if site.reason else ""

@@ -291,15 +291,20 @@ def test_what_is_forbidden_is_told_as_that_though_its_site_wants_a_pause(world: 
     run(main())
 
 
-def test_a_redirect_to_a_site_that_wants_a_pause_reaches_it_no_more_but_puts_off_no_other_page(world: World) -> None:
+@pytest.mark.parametrize("wish", ["7200", "40"])
+def test_a_redirect_to_a_site_that_wants_a_pause_reaches_it_no_more_but_puts_off_no_other_page(
+    world: World, wish: str
+) -> None:
     async def main() -> None:
-        async with site(answers(EMPTY, http(429, b"", retry_after="7200"))) as held:
+        tonight = Tonight()
+        async with site(answers(EMPTY, http(429, b"", retry_after=wish))) as held:
             says = {"/0": moved(held.url("/0")), "/1": moved(held.url("/1")), "/2": NOT_THERE}
             async with site(says) as there:
-                await world.night(*pages(there, 3))
+                await world.night(*pages(there, 3), tonight=tonight)
                 assert there.paths == ["/robots.txt", "/0", "/1", "/2"]
             assert held.paths == ["/robots.txt", "/0"]
             assert world.reasons() == {"rate_limited": 2, "http_404": 1}
+        assert tonight.seconds < 40.0, "nobody has slept on it"
 
     run(main())
 

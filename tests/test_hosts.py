@@ -66,9 +66,11 @@ class World(Hosts):
         usual = {"recall": recall, "emit": emit, "now": self.time.now, "sleep": self.time.sleep}
         super().__init__(delay, self.time.clock, **(usual | options))
 
-    async def ask(self, answer: object, seconds: float = 0.0, origin: str = SITE, tries: int = 1) -> float:
+    async def ask(
+        self, answer: object, seconds: float = 0.0, origin: str = SITE, *, tries: int = 1, patient: bool = False
+    ) -> float:
         """One request that is answered after so many seconds; gives when it was made."""
-        async with self.turn(origin) as turn:
+        async with self.turn(origin, patient) as turn:
             began = self.time.seconds
             self.time.seconds += seconds
             turn.answers()
@@ -171,7 +173,10 @@ def test_a_short_pause_is_waited_for_and_by_the_whole_host() -> None:
         assert world.ready_at(NAME) == 40.0
         assert await world.wait("http://a.example") == 40.0, "whatever the scheme"
         assert await world.wait("https://b.example") == 0.0
-        assert await world.ask(PAGE) == 40.0
+        with pytest.raises(NotNow):
+            await world.ask(PAGE)
+        assert world.time.seconds == 0.0, "by its pages, which is the frontier's affair, and not by a worker"
+        assert await world.ask(PAGE, patient=True) == 40.0
 
     run(main())
 
