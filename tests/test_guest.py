@@ -240,6 +240,16 @@ def test_a_short_pause_that_robots_txt_is_answered_with_is_waited_for_too(world:
     run(main())
 
 
+def test_a_pause_that_does_not_fit_into_the_night_is_not_waited_for(world: World) -> None:
+    async def main() -> None:
+        async with site(answers(EMPTY, http(429, b"", retry_after="40"), NOT_THERE)) as there:
+            await world.night(*pages(there, 3), options=("--max-duration", "30s"))
+            assert there.paths == ["/robots.txt", "/0"]
+        assert world.reasons() == {"rate_limited": 3}
+
+    run(main())
+
+
 def test_a_page_that_comes_again_is_one_page_of_the_limit(world: World) -> None:
     async def main() -> None:
         async with site(answers(EMPTY, http(429, b"", retry_after="5"), NOT_THERE)) as there:
