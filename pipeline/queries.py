@@ -236,6 +236,9 @@ SELECT
         FROM summaries
         WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
     ) AS recipe,
+    (
+        SELECT text_hash FROM summaries WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
+    ) AS summarized_hash,
     (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
 FROM items
 JOIN pages ON pages.id = items.page_id

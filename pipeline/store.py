@@ -660,6 +660,7 @@ def _task(row: sqlite3.Row, from_text: bool) -> Task:
         summarized=bool(row["summarized"]) and not from_text,
         document=document,
         recipe=row["recipe"] or "",
+        summarized_hash=row["summarized_hash"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
     )
 

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 import torture
+from fake_ollama import FakeOllama, serving
+from one_night import Witness, night
 from torture import EachPoint, Measure, Report, World
+
+from pipeline.records import Added, Document, Fetched, Line, Page
+from pipeline.store import Store, now
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, to see what is left running")
 SEED, KILLS = 5, 4
@@ -40,3 +45,21 @@ def test_killed_at_every_named_commit_and_at_any_moment_the_nights_end_as_if_und
     torture.series(world, measure, lambda night: points(night) or at_random(night), report, untold)
     assert report.differences == []
     assert len(named) < report.kills <= len(named) + KILLS
+
+
+def test_a_text_that_was_fetched_and_not_yet_cut_when_the_run_was_killed_is_cut_as_it_was_before(
+    tmp_path: Path,
+) -> None:
+    url, db = "http://host.example/long", tmp_path / "summaries.db"
+    before, after = ("\n\n".join(torture.prose("long", 60, changed)) for changed in (-1, 30))
+    with serving(FakeOllama(Witness())) as fake:
+        first = night(db, fake, {url: before}, "--num-ctx", "2048")
+        assert first.rows("SELECT prompts > 5 AS learned FROM ratios") == [{"learned": 1}], "the next parts are longer"
+        with Store.open(db) as store:
+            store.begin_run("urls.txt", "fake", {})
+            store.apply(Added((Line(url, url, "host", "urls.txt"),)))
+            ((_, task),) = store.tasks_after("host", 0, 1)
+            page = Page(url, url, 200, "text/markdown", "", b"")
+            store.apply(Fetched(task, page, Document(after), now(), now()))
+        second = night(db, fake, {url: after}, "--num-ctx", "2048")
+    assert len(second.chats) == 3, "one part and the last step"
