@@ -2,8 +2,8 @@
 
 With `forks` for a moment it starts nothing by itself but forks, for each line of standard input, into a command that
 is imported already: that saves half a second a start. MOMENT is `commit:POINT:N`, right after the Nth commit of that
-name; `statement:N`, right before the Nth statement of the connection that writes; or `points:FILE`, which ends nothing
-and writes down the names of the commits, in order.
+name; `statement:N`, right before the Nth statement of the connection that writes. Two others end nothing: `points:FILE`
+writes down the names of the commits, in order; with `synchronous:NORMAL` a commit does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,30 @@ def _written_to(file: Path) -> Callable[[str], None]:
     return committed
 
 
+def _traced(connect: Callable[..., Any], begins: Callable[[str], None]) -> Callable[..., Any]:
+    """Connections that tell of each statement, if they may write."""
+
+    def traced(path: Path, *, write: bool) -> Any:
+        connection = connect(path, write=write)
+        if write:
+            connection.set_trace_callback(begins)
+        return connection
+
+    return traced
+
+
+def _slackened(opened: Callable[..., Any], synchronous: str) -> Any:
+    """A store with another `PRAGMA synchronous` than its own."""
+
+    @contextmanager
+    def slackened(path: Path) -> Iterator[Any]:
+        with opened(path) as store:
+            store._connection.execute(f"PRAGMA synchronous = {synchronous}")
+            yield store
+
+    return slackened
+
+
 def forked() -> bool:
     """For each line, `{"arguments": …, "out": …, "err": …, "env": …}`, a child; tells its pid, and how it ended.
 
@@ -89,20 +114,15 @@ def main() -> int:
     sys.argv[1:] = sys.argv[2:]
     from pipeline import cli, store
 
+    opened = store.Store.open
     if kind == "statement":
-        connect, begins = store.connect, _at_statement(int(which))
-
-        def traced(path: Path, *, write: bool) -> Any:
-            connection = connect(path, write=write)
-            if write:
-                connection.set_trace_callback(begins)
-            return connection
-
-        store.connect = traced
+        store.connect = _traced(store.connect, _at_statement(int(which)))
+    elif kind == "synchronous":
+        store.Store.open = _slackened(opened, which)  # type: ignore[method-assign]
     else:
         point, _, number = which.rpartition(":")
         told = _written_to(Path(which)) if kind == "points" else _at_commit(point, int(number))
-        store.Store.open = partial(store.Store.open, on_commit=told)  # type: ignore[method-assign]
+        store.Store.open = partial(opened, on_commit=told)  # type: ignore[method-assign]
     return cli.main()
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import power
 import pytest
 import torture
 from fake_ollama import FakeOllama, serving
@@ -63,3 +64,20 @@ def test_a_text_that_was_fetched_and_not_yet_cut_when_the_run_was_killed_is_cut_
             store.apply(Fetched(task, page, Document(after), now(), now()))
         second = night(db, fake, {url: after}, "--num-ctx", "2048")
     assert len(second.chats) == 3, "one part and the last step"
+
+
+needs_strace = pytest.mark.skipif(not power.can_record(), reason="needs strace, to see what is written and synced when")
+
+
+@needs_strace
+def test_whatever_was_said_to_be_done_is_there_after_a_power_cut(world: World) -> None:
+    cuts = power.cut_a_first_night(world, random.Random(SEED))
+    assert cuts.faults == []
+    assert cuts.syncs > cuts.said > 15
+
+
+@needs_strace
+def test_that_test_finds_what_is_lost_when_a_commit_does_not_wait_for_the_disk(world: World) -> None:
+    cuts = power.cut_a_first_night(world, random.Random(SEED), "synchronous:NORMAL")
+    assert any("said and lost" in fault for fault in cuts.faults)
+    assert not any("integrity" in fault for fault in cuts.faults)

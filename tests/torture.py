@@ -8,7 +8,6 @@ was found; the tests do a short form of it.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -25,7 +24,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import fake_ollama
@@ -727,7 +725,7 @@ KILLS_A_ROUND = 20
 
 
 def tortured(folder: Path, seed: int, kills: int, say: Callable[[str], None], size: int = 1) -> Report:
-    """Kills at every commit point, then `kills` at random moments."""
+    """Kills at every commit point, the first three of each name, then `kills` at random moments."""
     report, some = Report(), random.Random(seed)
     with a_world(folder, size) as world:
         measure = undisturbed(world)
@@ -742,25 +740,3 @@ def tortured(folder: Path, seed: int, kills: int, say: Callable[[str], None], si
             series(world, measure, at_random(measure, some, min(KILLS_A_ROUND, target - report.kills)), report, say)
             say(str(report))
     return report
-
-
-def main() -> int:
-    """Prints what was found; 1 if anything differs."""
-    parser = argparse.ArgumentParser(prog="scripts/torture", description=__doc__)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--kills", type=int, default=200, help="at random moments, after those at each commit point")
-    parser.add_argument("--size", type=int, default=1, help="times two dozen pages")
-    parser.add_argument("--quiet", action="store_true", help="only the last line")
-    given = parser.parse_args()
-    began = time.monotonic()
-    with TemporaryDirectory() as folder:
-        say = (lambda text: None) if given.quiet else (lambda text: print(text, flush=True))
-        report = tortured(Path(folder), given.seed, given.kills, say, given.size)
-    for difference in report.differences:
-        print(difference)
-    print(f"seed {given.seed}: {report}, {time.monotonic() - began:.0f} s")
-    return 1 if report.differences else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
