@@ -146,6 +146,34 @@ END_ITEM = """
 UPDATE items SET outcome = ?, reason = ?, started_at = ?, ended_at = ? WHERE run_id = ? AND page_id = ?
 """
 
+KILLED_BEFORE = """
+SELECT coalesce(min(id), :run_id) FROM runs
+WHERE id < :run_id AND id > coalesce((
+    SELECT max(id) FROM runs
+    WHERE id < :run_id AND NOT (
+        exit_code IS NULL AND source = :source AND json_remove(settings, '$.since') = json_remove(:settings, '$.since')
+    )
+), 0)
+"""
+"""The first of the runs right before this one that had its errand and its settings, and were killed all of them."""
+
+TAKE_OVER = """
+WITH ended AS (
+    SELECT page_id, outcome, reason, max(ended_at) AS ended_at FROM items
+    WHERE run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+        outcome IN ('failed', 'deferred', 'skipped') OR :force AND outcome IN ('summarized', 'unchanged')
+    )
+    GROUP BY page_id
+)
+UPDATE items SET
+    outcome = iif(ended.outcome IN ('summarized', 'unchanged'), 'unchanged', ended.outcome),
+    reason = iif(ended.outcome IN ('summarized', 'unchanged'), :done, ended.reason),
+    ended_at = ended.ended_at
+FROM ended
+WHERE items.run_id = :run_id AND items.page_id = ended.page_id AND items.ended_at IS NULL
+"""
+"""`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever."""
+
 SETTLE_FRESH = """
 UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = ?
 WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
@@ -208,6 +236,9 @@ SELECT
         FROM summaries
         WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
     ) AS recipe,
+    (
+        SELECT text_hash FROM summaries WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
+    ) AS summarized_hash,
     (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
 FROM items
 JOIN pages ON pages.id = items.page_id

@@ -115,7 +115,8 @@ class Night:
             await self._stored(self._store.begin_run, errand.source, _model_of(settings), settings.public())
             try:
                 await self._gather(errand)
-                await self._stored(self._store.settle, settings.max_age, settings.force or errand.named)
+                done = Reason.FRESH if errand.fetched else Reason.SAME_RECIPE
+                await self._stored(self._store.settle, settings.max_age, settings.force or errand.named, done)
                 await self._tell_settled()
                 if await self._stored(self._store.to_do):
                     await self._work(errand)

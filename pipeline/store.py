@@ -14,7 +14,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import singledispatchmethod
 from pathlib import Path
@@ -272,6 +272,8 @@ class Store:
     ) -> None:
         self.path = path
         self.run_id = 0
+        self._goes_on_from = 0
+        """The first of the killed runs that this one goes on with; this one itself, if there are none."""
         self._first_host = ""
         self._connection = connection
         self._on_commit = on_commit
@@ -324,8 +326,10 @@ class Store:
                 "UPDATE runs SET state = 'interrupted', ended_at = coalesce(ended_at, ?) WHERE state = 'running'",
                 [iso(now())],
             )
-            row = [iso(now()), source, model, json.dumps(settings, default=str, ensure_ascii=False)]
-            self.run_id = db.execute(queries.BEGIN_RUN, row).lastrowid or 0
+            told = json.dumps(settings, default=_plain, ensure_ascii=False)
+            self.run_id = db.execute(queries.BEGIN_RUN, [iso(now()), source, model, told]).lastrowid or 0
+            errand = {"run_id": self.run_id, "source": source, "settings": told}
+            (self._goes_on_from,) = db.execute(queries.KILLED_BEFORE, errand).fetchone()
 
     def end_run(self, state: str, exit_code: int, waiting: str | None) -> None:
         """Ends the run; `waiting` is the reason of the items that it did not come to."""
@@ -495,12 +499,20 @@ class Store:
 
     # Back into tasks and answers
 
-    def settle(self, max_age: timedelta, force: bool) -> None:
-        """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet."""
+    def settle(self, max_age: timedelta, force: bool, done: Reason = Reason.FRESH) -> None:
+        """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet.
+
+        If this run goes on with one that was killed, what failed in that one has had its turn for tonight: it would
+        count as failed once a kill, and be given up in one bad night. With `force` no page is passed over but those
+        that the killed run had done, which end as unchanged for the reason `done`.
+        """
         time = now()
-        if force:
-            return
         with self.transaction("settle") as db:
+            if self._goes_on_from < self.run_id:
+                killed = {"run_id": self.run_id, "first": self._goes_on_from, "since": iso(time - max_age)}
+                db.execute(queries.TAKE_OVER, killed | {"force": force, "done": done.value})
+            if force:
+                return
             db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
             db.execute(queries.SETTLE_NOT_DUE, [iso(time), self.run_id, iso(time)])
 
@@ -612,6 +624,13 @@ class Store:
         return self._rows(query, values)[0]
 
 
+def _plain(value: object) -> object:
+    """What JSON has no form for, in one that is the same in every process."""
+    if is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    return sorted(value) if isinstance(value, frozenset) else str(value)
+
+
 def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
     """How a page stands after a refusal that was the last of so many in a row: when it is asked for again, or never."""
     if not refusal.reason.meaning.counts:
@@ -641,6 +660,7 @@ def _task(row: sqlite3.Row, from_text: bool) -> Task:
         summarized=bool(row["summarized"]) and not from_text,
         document=document,
         recipe=row["recipe"] or "",
+        summarized_hash=row["summarized_hash"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
     )
 
