@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+AS_A_WRITER = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
+
+LOG_LIMIT = "PRAGMA journal_size_limit = {}"
+
+EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+DO_NOT_WAIT = "PRAGMA busy_timeout = 0"
+
+VERSION = "PRAGMA user_version"
+
+QUICK_CHECK = "PRAGMA quick_check(1)"
+
+COPY = "VACUUM INTO ?"
+
+LAST_RUN = """
+SELECT state, exit_code FROM runs ORDER BY id DESC LIMIT 1
+"""
+
 BEGIN_RUN = """
 INSERT INTO runs (started_at, state, source, model, settings) VALUES (?, 'running', ?, ?, ?)
 """

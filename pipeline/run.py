@@ -60,7 +60,7 @@ def run(settings: Settings, errand: Errand, console: Console) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go; the night goes on
     with (
         lock(settings.db, settings.lock_wait, console.say),
-        Store.open(settings.db) as store,
+        Store.open(settings.db, note=console.say) as store,
         ThreadPoolExecutor(1, "store") as thread,
     ):
         return asyncio.run(Night(settings, store, thread, console).run(errand))

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from sqlite_utils import Database
 
-from pipeline import queries
+from pipeline import queries, upkeep
 from pipeline.errors import DatabaseUnusable, LockHeld
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
 from pipeline.patience import pause
@@ -79,19 +79,20 @@ def translated(path: Path) -> Iterator[None]:
         name = getattr(error, "sqlite_errorname", "")
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError)):
             raise
-        what = _SENTENCES.get(name.split("_")[1] if "_" in name else "", str(error))
-        raise DatabaseUnusable(f"{path}: {what}; what was stored before is safe") from error
+        kind = name.split("_")[1] if "_" in name else ""
+        what = upkeep.damaged(path) if kind == "CORRUPT" else _SENTENCES.get(kind, str(error))
+        raise DatabaseUnusable(f"{path}: {what}") from error
 
 
+_SAFE = "what was stored before is safe, and the next run goes on from there"
 _SENTENCES = {
-    "FULL": "the disk is full",
-    "IOERR": "the disk cannot be read or written",
-    "CORRUPT": "the database is damaged",
-    "NOTADB": "this is not a database",
-    "READONLY": "the database is read-only",
-    "CANTOPEN": "the database cannot be opened",
-    "BUSY": "another program holds the database",
-    "LOCKED": "another program holds the database",
+    "FULL": f"the disk is full; {_SAFE}",
+    "IOERR": f"the disk cannot be read or written; {_SAFE}",
+    "NOTADB": "this is not a database, or its beginning is damaged; nothing was changed",
+    "READONLY": "the database or its folder is read-only; what was stored before is safe",
+    "CANTOPEN": "the database cannot be opened, or no file can be made beside it; nothing was changed",
+    "BUSY": f"another program holds the database; {_SAFE}",
+    "LOCKED": f"another program holds the database; {_SAFE}",
 }
 
 
@@ -230,13 +231,20 @@ def _locked(path: Path) -> list[int]:
         if database:
             _create(path)
             handles.append(_flocked(path, path))
-        os.ftruncate(handles[0], 0)
-        os.pwrite(handles[0], f"pid {os.getpid()} since {iso(now())}\n".encode(), 0)
+        _sign(handles[0], beside)
     except BaseException:
         for handle in handles:
             os.close(handle)
         raise
     return handles
+
+
+def _sign(handle: int, place: Path) -> None:
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()} since {iso(now())}\n".encode(), 0)
+    except OSError as error:
+        raise DatabaseUnusable(f"{place}: the lock cannot be written: {error.strerror}") from error
 
 
 def _lies_at(handle: int, place: Path) -> bool:
@@ -278,25 +286,54 @@ class Store:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, on_commit: Callable[[str], None] = lambda point: None) -> Iterator[Self]:
-        """Opens the database for writing, makes it if it is not there, and brings it to the present schema."""
+    def open(
+        cls,
+        path: Path,
+        on_commit: Callable[[str], None] = lambda point: None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> Iterator[Self]:
+        """Opens the database for writing, makes it if it is not there, and brings it to the present schema.
+
+        One of an older schema is copied before; that one and one whose last run ended badly are looked through.
+        `note` is told what its owner may want to know.
+        """
         connection = connect(path, write=True)
         try:
+            store = cls(connection, path, on_commit)
             with translated(path):
-                for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                    connection.execute(f"PRAGMA {pragma}")
-                store = cls(connection, path, on_commit)
-                store._migrate()
+                store._bring_up_to_date(note)
             yield store
+            with translated(path):
+                left = upkeep.empty_log(connection, path)
+            if left > upkeep.TOLD_LOG_BYTES:
+                note(f"{path}-wal has {left / 1e6:,.0f} MB, and keeps them until a program has ended that reads {path}")
         finally:
             connection.close()
 
-    def _migrate(self) -> None:
+    def _bring_up_to_date(self, note: Callable[[str], None]) -> None:
         database = Database(self._connection, execute_plugins=False)
+        applied = {step.name for step in migrations.applied(database)}
+        known = {step.name for step in migrations._migrations}
+        if applied - known:
+            raise DatabaseUnusable(f"{self.path}: made by a newer version; upgrade summarize-batch")
+        is_older = bool(applied) and applied != known
+        if is_older or (applied and upkeep.ended_badly(self._connection)):
+            upkeep.look_through(self._connection, self.path)
+        upkeep.set_up(self._connection)
+        copy = upkeep.back_up(self._connection, self.path) if is_older else None
+        try:
+            self._migrate(database)
+        except BaseException:
+            # It is as it was: the next run makes another copy, and so each night.
+            if copy:
+                copy.unlink()
+            raise
+        if copy:
+            note(f"{self.path} is brought up to date; as it was before it is kept in {copy}")
+
+    def _migrate(self, database: Database) -> None:
+        """Takes all steps that are missing, in one transaction: afterwards it is old, or new, and never between."""
         with self.transaction("migrate"):
-            known = {step.name for step in migrations._migrations}
-            if {step.name for step in migrations.applied(database)} - known:
-                raise DatabaseUnusable(f"{self.path}: made by a newer version; upgrade summarize-batch")
             migrations.apply(database)
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._connection.execute(f"PRAGMA user_version = {schema_version()}")
@@ -308,11 +345,11 @@ class Store:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
         self._on_commit(point)
 
     # Runs
@@ -515,8 +552,7 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """How many items of this run have which outcome."""
-        rows = self._connection.execute(queries.COUNT_ITEMS, [self.run_id])
-        return {row[0]: row[1] for row in rows}
+        return {row[0]: row[1] for row in self._rows(queries.COUNT_ITEMS, [self.run_id])}
 
     def faults(self) -> list[sqlite3.Row]:
         """The items of this run that have a reason other than that nothing was to be done, in their order."""
