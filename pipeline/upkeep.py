@@ -1,4 +1,4 @@
-"""An open database: looked through, copied before it is changed, and its log emptied.
+"""An open database, looked through, copied before it is changed, its log emptied.
 
 What SQLite raises here goes up as it is; `store` makes a sentence of it.
 """
