@@ -284,15 +284,16 @@ class Night:
             else None
         )
         counts = await self._stored(self._store.counts)
-        faults = await self._stored(self._store.faults)
+        fault_counts = await self._stored(self._store.fault_counts)
         codes = {128 + self._signal} if self._signal else {0}
-        codes |= {Reason(fault["reason"]).meaning.exit_code for fault in faults}
+        codes |= {reason.meaning.exit_code for _, reason in fault_counts}
         code = next(known for known in PRECEDENCE if known in codes)
         state = "interrupted" if self._signal else "finished"
         await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
         say = self._console.warn if code else self._console.say
         others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
-        for line in report(counts, faults, str(self._settings.db), others):
+        lines = partial(report, counts, fault_counts, self._store.faults, str(self._settings.db), others)
+        for line in await self._stored(lines):
             say(line)
         return code
 

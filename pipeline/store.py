@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -55,6 +55,8 @@ from pipeline.records import (
 BUSY_SECONDS = 30.0
 LOCK_SECONDS = 0.2
 """Whoever looks whether the lock is held (`check`) holds it no longer than that; so often it is tried while waiting."""
+ITEMS_A_TRANSACTION = 20_000
+"""Of those that are settled or ended together: the log takes so many, about 4 MB, and readers see them at once."""
 LAST_HOST = "\U0010ffff"
 """After every host."""
 STATE_AFTER = {Outcome.SKIPPED: State.SKIPPED, Outcome.FAILED: State.FAILED, Outcome.DEFERRED: State.DEFERRED}
@@ -280,6 +282,7 @@ class Store:
     ) -> None:
         self.path = path
         self.run_id = 0
+        self._before_first_item = 0
         self._first_host = ""
         self._connection = connection
         self._on_commit = on_commit
@@ -363,11 +366,12 @@ class Store:
             )
             row = [iso(now()), source, model, json.dumps(settings, default=str, ensure_ascii=False)]
             self.run_id = db.execute(queries.BEGIN_RUN, row).lastrowid or 0
+            (self._before_first_item,) = db.execute(queries.LAST_ITEM).fetchone()
 
     def end_run(self, state: str, exit_code: int, waiting: str | None) -> None:
         """Ends the run; `waiting` is the reason of the items that it did not come to."""
+        self._of_all_items("end_items", [queries.END_ITEMS], {"reason": waiting})
         with self.transaction("end_run") as db:
-            db.execute(queries.END_ITEMS, [waiting, self.run_id])
             counts = dict(tuple(row) for row in db.execute(queries.COUNT_ITEMS, [self.run_id]))
             db.execute(queries.END_RUN, [state, exit_code, iso(now()), json.dumps(counts), self.run_id])
 
@@ -534,12 +538,22 @@ class Store:
 
     def settle(self, max_age: timedelta, force: bool) -> None:
         """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet."""
-        time = now()
         if force:
             return
-        with self.transaction("settle") as db:
-            db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
-            db.execute(queries.SETTLE_NOT_DUE, [iso(time), self.run_id, iso(time)])
+        time = now()
+        values = {"time": iso(time), "fresh": iso(time - max_age)}
+        self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values)
+
+    def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object]) -> None:
+        """Makes these changes to all items of this run, a range of them a transaction."""
+        after, (last,) = self._before_first_item, self._one(queries.LAST_ITEM)
+        while after < last:
+            until = min(after + ITEMS_A_TRANSACTION, last)
+            row = {"run_id": self.run_id, "after": after, "last": until, **values}
+            with self.transaction(point) as db:
+                for change in changes:
+                    db.execute(change, {name: row[name] for name in row if f":{name}" in change})
+            after = until
 
     def waiting_for_model(self) -> bool:
         """Whether items of this run have ended because the model is down."""
@@ -554,9 +568,20 @@ class Store:
         """How many items of this run have which outcome."""
         return {row[0]: row[1] for row in self._rows(queries.COUNT_ITEMS, [self.run_id])}
 
-    def faults(self) -> list[sqlite3.Row]:
-        """The items of this run that have a reason other than that nothing was to be done, in their order."""
-        return self._rows(queries.FAULTS, [self.run_id])
+    def fault_counts(self) -> dict[tuple[Outcome, Reason], int]:
+        """How many items of this run have which reason, other than that nothing was to be done."""
+        rows = self._rows(queries.FAULT_COUNTS, [self.run_id])
+        return {(Outcome(outcome), Reason(reason)): count for outcome, reason, count in rows}
+
+    def faults(self, reasons: Iterable[Reason], most: int) -> list[sqlite3.Row]:
+        """The first items of this run that have one of these reasons, in their order."""
+        values = {
+            "after": self._before_first_item,
+            "run_id": self.run_id,
+            "reasons": json.dumps([reason.value for reason in reasons]),
+            "most": most,
+        }
+        return self._rows(queries.FAULTS, values)
 
     def to_do(self) -> int:
         """How many items of this run are waiting to be worked on."""
@@ -634,7 +659,8 @@ class Store:
 
     def settled_after(self, item_id: int, most: int) -> list[tuple[int, sqlite3.Row]]:
         """The next items of this run that are ended, each with its page as it stands."""
-        rows = self._rows(queries.SETTLED_AFTER, [self.run_id, item_id, most])
+        after = max(item_id, self._before_first_item)
+        rows = self._rows(queries.SETTLED_AFTER, [after, self.run_id, most])
         return [(row["id"], self.result(row["page_id"])) for row in rows]
 
     def _rows(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
