@@ -278,9 +278,14 @@ class Store:
     """The writer's side of the database. Made by `Store.open`, used by one thread at a time."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, on_commit: Callable[[str], None] = lambda point: None
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        on_commit: Callable[[str], None] = lambda point: None,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         self.path = path
+        self._now = clock
         self.run_id = 0
         self._before_first_item = 0
         self._first_host = ""
@@ -294,6 +299,7 @@ class Store:
         path: Path,
         on_commit: Callable[[str], None] = lambda point: None,
         note: Callable[[str], None] = lambda text: None,
+        clock: Callable[[], datetime] = now,
     ) -> Iterator[Self]:
         """Opens the database for writing, makes it if it is not there, and brings it to the present schema.
 
@@ -302,7 +308,7 @@ class Store:
         """
         connection = connect(path, write=True)
         try:
-            store = cls(connection, path, on_commit)
+            store = cls(connection, path, on_commit, clock)
             with translated(path):
                 store._bring_up_to_date(note)
             yield store
@@ -362,9 +368,9 @@ class Store:
         with self.transaction("begin_run") as db:
             db.execute(
                 "UPDATE runs SET state = 'interrupted', ended_at = coalesce(ended_at, ?) WHERE state = 'running'",
-                [iso(now())],
+                [iso(self._now())],
             )
-            row = [iso(now()), source, model, json.dumps(settings, default=str, ensure_ascii=False)]
+            row = [iso(self._now()), source, model, json.dumps(settings, default=str, ensure_ascii=False)]
             self.run_id = db.execute(queries.BEGIN_RUN, row).lastrowid or 0
             (self._before_first_item,) = db.execute(queries.LAST_ITEM).fetchone()
 
@@ -373,7 +379,7 @@ class Store:
         self._of_all_items("end_items", [queries.END_ITEMS], {"reason": waiting})
         with self.transaction("end_run") as db:
             counts = dict(tuple(row) for row in db.execute(queries.COUNT_ITEMS, [self.run_id]))
-            db.execute(queries.END_RUN, [state, exit_code, iso(now()), json.dumps(counts), self.run_id])
+            db.execute(queries.END_RUN, [state, exit_code, iso(self._now()), json.dumps(counts), self.run_id])
 
     def secret(self) -> bytes:
         """The key of the boundaries around page texts; made with the database, never told."""
@@ -399,7 +405,7 @@ class Store:
 
     @_write.register
     def _(self, event: Added, db: sqlite3.Connection) -> None:
-        time = iso(now())
+        time = iso(self._now())
         for line in event.lines:
             outcome = line.reason.meaning.outcome if line.reason else Outcome.WAITING
             state = STATE_AFTER.get(outcome, State.QUEUED)
@@ -540,7 +546,7 @@ class Store:
         """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet."""
         if force:
             return
-        time = now()
+        time = self._now()
         values = {"time": iso(time), "fresh": iso(time - max_age)}
         self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values)
 
