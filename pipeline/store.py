@@ -178,6 +178,8 @@ def lock(path: Path, wait: timedelta = timedelta(0), note: Callable[[str], None]
     locks would get in the way of that. The lock ends with the process, however it ends. Raises `LockHeld` when
     another run still has it after `wait`.
     """
+    if path.exists() and not path.is_file():
+        raise DatabaseUnusable(f"{path}: this is no file; give another --db")
     until = monotonic() + max(wait.total_seconds(), LOCK_SECONDS)
     handles: list[int] = []
     try:

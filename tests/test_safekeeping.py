@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sqlite3
 import stat
@@ -16,11 +17,12 @@ from command_line import Pages, Said, Shell, article, serving_pages
 from fake_ollama import FakeOllama, serving
 from sqlite_utils import Database
 
+from pipeline import store as store_module
 from pipeline import upkeep
 from pipeline.errors import DatabaseUnusable
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
 from pipeline.records import Added, Line
-from pipeline.store import Store
+from pipeline.store import Store, connect, lock
 
 NIGHT = {
     "SUMMARIZE_BATCH_ALLOW_PRIVATE_NETWORK": "1",
@@ -415,6 +417,43 @@ def test_what_is_read_only_is_10_and_stays_as_it_is(shell: Shell, what: str, tol
     assert said.err.endswith(f"there/summaries.db{told}\n")
     assert (path.read_bytes() if path.exists() else None) == before
     assert set(beside(path)) <= {"summaries.db.lock"}
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_refused_before_a_lock_is_made_beside_it(path: Path, what: str) -> None:
+    if what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(os.devnull)
+    with pytest.raises(DatabaseUnusable, match="this is no file; give another --db"), lock(path):
+        pass
+    assert beside(path) == []
+
+
+def test_another_program_that_writes_is_waited_for_and_then_told_of(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
+    with Store.open(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        store.begin_run("urls.txt", "m", {})
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnusable, match="another program holds the database; what was stored"):
+            store.apply(lines(0, 10))
+        other.execute("COMMIT")
+        store.apply(lines(0, 10))
+        assert query(path, "SELECT count(*) FROM pages") == [(10,)]
+
+
+def test_who_reads_does_not_wait_for_who_writes(path: Path) -> None:
+    with Store.open(path) as store:
+        store.begin_run("urls.txt", "m", {})
+        with store.transaction("test") as db:
+            db.execute("DELETE FROM runs")
+            with closing(connect(path, write=False)) as reader:
+                reader.execute("PRAGMA busy_timeout = 0")
+                assert reader.execute("SELECT count(*) FROM runs").fetchone()[0] == 1
 
 
 def test_a_database_that_turns_out_to_be_damaged_ends_the_run_with_10(shell: Shell, site: Pages) -> None:
