@@ -35,6 +35,7 @@ EXTRACTORS = max(1, min(4, (os.cpu_count() or 2) - 1))
 PRECEDENCE = (1, 10, 11, 143, 130, 12, 3, 0)
 """Of several exit codes the first of these is told."""
 
+Clock = Callable[[], datetime]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -53,17 +54,20 @@ class Errand:
     """If not, the texts that are stored are summarized as they are, unless that has been done by the same recipe."""
 
 
-def run(settings: Settings, errand: Errand, console: Console) -> int:
-    """One night: the pages of an errand into summaries. Gives the exit code; raises `RunLost`."""
+def run(settings: Settings, errand: Errand, console: Console, clock: Clock = now) -> int:
+    """One night: the pages of an errand into summaries. Gives the exit code; raises `RunLost`.
+
+    `clock` says what time is written down, and which pages are due; nothing waits by it.
+    """
     if settings.vocabulary:
         tokens.load(settings.vocabulary)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go; the night goes on
     with (
         lock(settings.db, settings.lock_wait, console.say),
-        Store.open(settings.db) as store,
+        Store.open(settings.db, note=console.say, clock=clock) as store,
         ThreadPoolExecutor(1, "store") as thread,
     ):
-        return asyncio.run(Night(settings, store, thread, console).run(errand))
+        return asyncio.run(Night(settings, store, thread, console, clock).run(errand))
 
 
 def lists(settings: Settings, sources: Sequence[str], console: Console) -> Errand:
@@ -96,7 +100,10 @@ def lines(
 class Night:
     """What one run owns: the store and its thread, and whether it has been told to stop."""
 
-    def __init__(self, settings: Settings, store: Store, thread: ThreadPoolExecutor, console: Console) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, thread: ThreadPoolExecutor, console: Console, clock: Clock = now
+    ) -> None:
+        self._now = clock
         self._settings = settings
         self._store = store
         self._thread = thread
@@ -190,7 +197,7 @@ class Night:
                     raise PageNotDone(Reason.SAME_RECIPE)
                 return await writers.write(task, document)
 
-            steps = Steps(fetch, extractor.extract, write, self._emit, now)
+            steps = Steps(fetch, extractor.extract, write, self._emit, self._now)
             done = -1
             while True:
                 self._recipes = writers.recipes
@@ -285,15 +292,16 @@ class Night:
             else None
         )
         counts = await self._stored(self._store.counts)
-        faults = await self._stored(self._store.faults)
+        fault_counts = await self._stored(self._store.fault_counts)
         codes = {128 + self._signal} if self._signal else {0}
-        codes |= {Reason(fault["reason"]).meaning.exit_code for fault in faults}
+        codes |= {reason.meaning.exit_code for _, reason in fault_counts}
         code = next(known for known in PRECEDENCE if known in codes)
         state = "interrupted" if self._signal else "finished"
         await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
         say = self._console.warn if code else self._console.say
         others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
-        for line in report(counts, faults, str(self._settings.db), others):
+        lines = partial(report, counts, fault_counts, self._store.faults, str(self._settings.db), others)
+        for line in await self._stored(lines):
             say(line)
         return code
 
@@ -316,7 +324,7 @@ class Night:
             failures_to_call=self._bound(store.failures_to_call),
             add_recipe=self._bound(store.add_recipe),
             emit=self._emit,
-            now=now,
+            now=self._now,
         )
 
     def _frontier(self, errand: Errand) -> Frontier:
@@ -335,6 +343,7 @@ class Night:
             user_agent=self._user_agent(),
             turn=frontier.turn,
             respect_robots=not self._settings.ignore_robots,
+            now=self._now,
         )
 
     def _policy(self, model_hosts: Sequence[str]) -> addresses.AddressPolicy:

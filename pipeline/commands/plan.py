@@ -27,14 +27,16 @@ NEW, AGAIN, MODEL, FRESH, NOT_YET, BAD, REPEATED = (
 
 def plan(db: Path, lines: Callable[[bytes], Iterable[Line]], max_age: timedelta, force: bool) -> Counter[str]:
     """How many of the lines are of which kind. Raises `UsageError`, `DatabaseUnusable`."""
-    seen: set[str] = set()
+    seen: set[int] = set()
+    """Hashes: a million of them have half the size of a million keys."""
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
         stack.enter_context(translated(db))
         connection = stack.enter_context(closing(connect(db, write=False))) if db.is_file() else None
         for line in lines(secrets.token_bytes(32)):
-            counts[REPEATED if line.key in seen else _kind(line, connection, max_age, force)] += 1
-            seen.add(line.key)
+            key = hash(line.key)
+            counts[REPEATED if key in seen else _kind(line, connection, max_age, force)] += 1
+            seen.add(key)
     return counts
 
 
