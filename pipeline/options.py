@@ -333,17 +333,18 @@ REASON = option(
     multiple=True,
     help="Only pages with this reason (docs/reasons.md); may be repeated.",
 )
+HOST = option(
+    "--host",
+    "hosts",
+    type=Server(),
+    multiple=True,
+    default=lambda: default_hosts(os.environ),
+    show_default=f"OLLAMA_HOST, or {files.DEFAULT_HOST}",
+    help="The Ollama server; of several the first that answers, in this order.",
+)
 SERVER = together(
     option("-m", "--model", type=Name(), default="llama3.1", help="The model, as `ollama list` names it."),
-    option(
-        "--host",
-        "hosts",
-        type=Server(),
-        multiple=True,
-        default=lambda: default_hosts(os.environ),
-        show_default=f"OLLAMA_HOST, or {files.DEFAULT_HOST}",
-        help="The Ollama server; of several the first that answers, in this order.",
-    ),
+    HOST,
     option("--embedded", is_flag=True, help="Use the small model that runs inside this program."),
     option("--embedded-model", type=File(), help="Another GGUF file for --embedded."),
 )

@@ -48,8 +48,8 @@ class Steps:
 
     fetch: Callable[[Task], Awaitable[Page | NotModified | Refusal]]
     extract: Callable[[Page], Awaitable[Document | Refusal]]
-    summarize: Callable[[Task, Document], Awaitable[Written]]
-    """Raises `PageNotDone`; stores the partial answers by itself as they come."""
+    summarize: Callable[[Task, Document], Awaitable[Written]] | None
+    """Raises `PageNotDone`; stores the partial answers by itself as they come. `None`: only the texts are wanted."""
     emit: Emit
     now: Callable[[], datetime]
 
@@ -60,6 +60,9 @@ async def process(task: Task, steps: Steps) -> None:
     if document is None:
         return
     started = steps.now()
+    if steps.summarize is None:
+        await _not_done(task, None, Refusal(Reason.FETCH_ONLY), started, steps)
+        return
     try:
         written = await steps.summarize(task, document)
     except PageNotDone as fault:
@@ -92,7 +95,7 @@ async def _read(task: Task, steps: Steps) -> Document | None:
         await _not_done(task, Stage.FETCH, page, started, steps)
         return None
     if isinstance(page, NotModified):
-        if task.summarized or task.document is None:
+        if task.summarized or task.document is None or steps.summarize is None:
             await steps.emit(Unchanged(task, Reason.NOT_MODIFIED, started, steps.now()))
             return None
         return task.document
@@ -107,5 +110,5 @@ async def _read(task: Task, steps: Steps) -> Document | None:
     return document
 
 
-async def _not_done(task: Task, stage: Stage, refusal: Refusal, started: datetime, steps: Steps) -> None:
+async def _not_done(task: Task, stage: Stage | None, refusal: Refusal, started: datetime, steps: Steps) -> None:
     await steps.emit(NotDone(task, stage, refusal, started, steps.now()))

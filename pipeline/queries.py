@@ -65,10 +65,12 @@ WHERE id = :page_id
 
 PAGE_UNCHANGED = """
 UPDATE pages SET
-    state = 'summarized', reason = NULL, detail = '', not_before = NULL, failures = 0,
-    etag = coalesce(?, etag), last_modified = coalesce(?, last_modified), fetched_at = ?
-WHERE id = ?
+    state = iif(:summarized, 'summarized', 'fetched'), reason = iif(:summarized, NULL, 'fetch_only'),
+    detail = '', not_before = NULL, failures = 0,
+    etag = coalesce(:etag, etag), last_modified = coalesce(:last_modified, last_modified), fetched_at = :time
+WHERE id = :page_id
 """
+"""A text that has no summary yet is found unchanged only by who wants no more of it."""
 
 PAGE_SUMMARIZED = """
 UPDATE pages SET state = 'summarized', reason = NULL, detail = '', not_before = NULL, failures = 0
@@ -147,9 +149,11 @@ UPDATE items SET outcome = ?, reason = ?, started_at = ?, ended_at = ? WHERE run
 """
 
 SETTLE_FRESH = """
-UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = ?
-WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
-    SELECT 1 FROM pages WHERE pages.id = page_id AND state = 'summarized' AND fetched_at > ?
+UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = :time
+WHERE run_id = :run_id AND ended_at IS NULL AND EXISTS (
+    SELECT 1 FROM pages
+    WHERE pages.id = page_id AND fetched_at > :fetched_after
+        AND (state = 'summarized' OR state = 'fetched' AND :texts_only)
 )
 """
 
@@ -172,13 +176,14 @@ UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = '
 """
 
 COUNT_ITEMS = """
-SELECT outcome, count(*) FROM items WHERE run_id = ? GROUP BY outcome
+SELECT iif(reason IS 'fetch_only', 'fetched', outcome) AS outcome, count(*) FROM items WHERE run_id = ? GROUP BY 1
 """
 
 FAULTS = """
 SELECT items.outcome, items.reason, pages.url, pages.detail
 FROM items JOIN pages ON pages.id = items.page_id
-WHERE items.run_id = ? AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND items.reason <> 'list'
+WHERE items.run_id = ? AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped')
+    AND items.reason NOT IN ('list', 'fetch_only')
 ORDER BY items.id
 """
 
@@ -497,8 +502,9 @@ SELECT ended_at, exit_code FROM runs WHERE exit_code IS NOT NULL ORDER BY id DES
 """
 
 LAST_GOOD_RUN = """
-SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3)
+SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3) AND model <> ''
 """
+"""A run that only fetches has no model: it is no night."""
 
 COUNT_OLD_ITEMS = """
 SELECT count(*) FROM items WHERE run_id IN (

@@ -187,6 +187,10 @@ class Reason(str, Enum):
     OUTPUT_REJECTED = "output_rejected", _unable("what the model wrote is not a summary")
     REDUCE_GREW = "reduce_grew", _unable("the model wrote more than it was given to shorten")
     # The run.
+    FETCH_ONLY = (
+        "fetch_only",
+        _wait("only its text was wanted; it is stored", "nothing to do: `run` summarizes it", 0),
+    )
     INTERRUPTED = "interrupted", _wait("the run was stopped", _LATER, 0)
     OUT_OF_TIME = "out_of_time", _wait("`--max-duration` was over", "nothing to do: the next run goes on with it", 0)
     LIMIT = "limit", _wait("the run was told to take fewer pages", "run again, with a larger `--limit`", 0)
@@ -258,6 +262,10 @@ class Task:
     def waits_for_model(self) -> bool:
         """Whether the page is fetched already and only the model's turn is to come."""
         return self.state is State.FETCHED and self.document is not None
+
+    def to_be_fetched(self) -> Task:
+        """The same page, whose site is asked though a text of it waits for the model."""
+        return replace(self, state=State.QUEUED)
 
     def as_if_new(self) -> Task:
         """The same page, of which nothing is known that could spare its site a request, or the model its work."""

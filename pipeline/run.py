@@ -51,6 +51,8 @@ class Errand:
     """The pages were asked for by name: none is passed over because it is fresh, or not to be asked yet."""
     fetched: bool = True
     """If not, the texts that are stored are summarized as they are, unless that has been done by the same recipe."""
+    summarized: bool = True
+    """If not, the texts are stored and wait for a later run: no model is asked, and none need be there."""
 
 
 def run(settings: Settings, errand: Errand, console: Console) -> int:
@@ -66,8 +68,8 @@ def run(settings: Settings, errand: Errand, console: Console) -> int:
         return asyncio.run(Night(settings, store, thread, console).run(errand))
 
 
-def lists(settings: Settings, sources: Sequence[str], console: Console) -> Errand:
-    """The errand of a night: the pages of all sources. Raises `UsageError`."""
+def lists(settings: Settings, sources: Sequence[str], console: Console, *, texts_only: bool = False) -> Errand:
+    """The errand of a night, or of a day (`texts_only`): the pages of all sources. Raises `UsageError`."""
     urls.check_sources(sources)
 
     def batches(store: Store, fetch: urls.Fetch) -> Iterator[Added]:
@@ -75,7 +77,7 @@ def lists(settings: Settings, sources: Sequence[str], console: Console) -> Erran
         while batch := tuple(islice(found, LINES_A_TRANSACTION)):
             yield Added(batch)
 
-    return Errand(" ".join(sources), batches)
+    return Errand(" ".join(["fetch"] * texts_only + [*sources]), batches, summarized=not texts_only)
 
 
 def lines(
@@ -112,13 +114,14 @@ class Night:
         """The whole night, from the first line to the exit code."""
         settings = self._settings
         with self._signals(), self._bounded():
-            await self._stored(self._store.begin_run, errand.source, _model_of(settings), settings.public())
+            await self._stored(self._store.begin_run, errand.source, _model_of(settings, errand), settings.public())
             try:
                 await self._gather(errand)
-                await self._stored(self._store.settle, settings.max_age, settings.force or errand.named)
+                passed_over = settings.force or errand.named
+                await self._stored(self._store.settle, settings.max_age, passed_over, texts_only=not errand.summarized)
                 await self._tell_settled()
                 if await self._stored(self._store.to_do):
-                    await self._work(errand)
+                    await (self._work(errand) if errand.summarized else self._store_texts(errand))
             except BaseException as error:
                 lost = _lost(error)
                 with contextlib.suppress(RunLost):
@@ -177,19 +180,12 @@ class Night:
             frontier = self._frontier(errand)
             fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, frontier))
 
-            async def fetch(task: Task) -> Page | NotModified | Refusal:
-                # The next page of its host is fetched while this one is read and summarized.
-                try:
-                    return await fetcher.fetch(task)
-                finally:
-                    frontier.done(task)
-
             async def write(task: Task, document: Document) -> Written:
                 if not (errand.fetched or self._settings.force) and task.recipe == writers.recipe(task):
                     raise PageNotDone(Reason.SAME_RECIPE)
                 return await writers.write(task, document)
 
-            steps = Steps(fetch, extractor.extract, write, self._emit, now)
+            steps = Steps(_fetching(fetcher, frontier), extractor.extract, write, self._emit, now)
             done = -1
             while True:
                 self._recipes = writers.recipes
@@ -201,6 +197,13 @@ class Night:
                 await self._stored(self._store.wake)
                 frontier.begin_again()
                 await writers.get_ready()
+
+    async def _store_texts(self, errand: Errand) -> None:
+        """Fetches what is to be fetched, and stores the texts."""
+        frontier = self._frontier(errand)
+        async with Extractor(EXTRACTORS) as extractor, self._fetcher(self._settings.hosts, frontier) as fetcher:
+            steps = Steps(_fetching(fetcher, frontier), extractor.extract, None, self._emit, now)
+            await self._until_done(frontier, steps)
 
     async def _get_ready(self, writers: Writers, errand: Errand) -> None:
         """Raises `ModelUnusable` also when the model's server is down and there is nothing to do without it."""
@@ -264,7 +267,8 @@ class Night:
                 self._stop = stop
                 if self._is_stopping:
                     stop(False)
-                with self._console.progress(await self._stored(self._store.to_do)):
+                doing = "summarizing" if steps.summarize else "fetching"
+                with self._console.progress(doing, await self._stored(self._store.to_do)):
                     await engine.run(next_task, work, frontier.done, self._settings.workers)
         except TimeoutError:
             if not self._is_stopping:
@@ -322,10 +326,14 @@ class Night:
         loop = asyncio.get_running_loop()
         tasks_after = self._bound(partial(self._store.tasks_after, from_text=not errand.fetched))
 
-        async def anew(host: str, position: int, most: int) -> list[tuple[int, Task]]:
-            return [(place, task.as_if_new()) for place, task in await tasks_after(host, position, most)]
+        def as_asked(task: Task) -> Task:
+            if self._settings.force and errand.fetched:
+                return task.as_if_new()
+            return task if errand.summarized else task.to_be_fetched()
 
-        tasks = anew if self._settings.force and errand.fetched else tasks_after
+        async def tasks(host: str, position: int, most: int) -> list[tuple[int, Task]]:
+            return [(place, as_asked(task)) for place, task in await tasks_after(host, position, most)]
+
         return Frontier(self._bound(self._store.hosts_after), tasks, self._settings.delay, loop.time)
 
     def _fetcher(self, model_hosts: Sequence[str], frontier: Frontier) -> Fetcher:
@@ -413,8 +421,21 @@ def _nobody(now: bool) -> None:
     """Who is to stop while nothing is under way."""
 
 
-def _model_of(settings: Settings) -> str:
-    """What the run's model is called, before it is looked for."""
+def _fetching(fetcher: Fetcher, frontier: Frontier) -> Callable[[Task], Awaitable[Page | NotModified | Refusal]]:
+    async def fetch(task: Task) -> Page | NotModified | Refusal:
+        # The next page of its host is fetched while this one is read and summarized.
+        try:
+            return await fetcher.fetch(task)
+        finally:
+            frontier.done(task)
+
+    return fetch
+
+
+def _model_of(settings: Settings, errand: Errand) -> str:
+    """What the run's model is called, before it is looked for; empty if none is asked."""
+    if not errand.summarized:
+        return ""
     if not settings.embedded:
         return settings.model
     return embedded.model_name(settings.embedded_model) if settings.embedded_model else embedded.MODEL

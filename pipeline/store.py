@@ -400,9 +400,15 @@ class Store:
 
     @_write.register
     def _(self, event: Unchanged, db: sqlite3.Connection) -> None:
-        page = event.page
-        validators = [page.etag, page.last_modified] if page else [None, None]
-        db.execute(queries.PAGE_UNCHANGED, [*validators, iso(event.ended_at), event.task.page_id])
+        page, task = event.page, event.task
+        row = {
+            "page_id": task.page_id,
+            "summarized": task.summarized,
+            "etag": page.etag if page else None,
+            "last_modified": page.last_modified if page else None,
+            "time": iso(event.ended_at),
+        }
+        db.execute(queries.PAGE_UNCHANGED, row)
         self._attempt(db, event, Stage.FETCH, event.reason.value)
         self._end_item(db, event, Outcome.UNCHANGED, event.reason.value)
 
@@ -495,13 +501,17 @@ class Store:
 
     # Back into tasks and answers
 
-    def settle(self, max_age: timedelta, force: bool) -> None:
-        """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet."""
+    def settle(self, max_age: timedelta, force: bool, *, texts_only: bool = False) -> None:
+        """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet.
+
+        With `texts_only` a fresh text is enough, though it has no summary.
+        """
         time = now()
         if force:
             return
+        fresh = {"run_id": self.run_id, "time": iso(time), "fetched_after": iso(time - max_age)}
         with self.transaction("settle") as db:
-            db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
+            db.execute(queries.SETTLE_FRESH, fresh | {"texts_only": texts_only})
             db.execute(queries.SETTLE_NOT_DUE, [iso(time), self.run_id, iso(time)])
 
     def waiting_for_model(self) -> bool:
