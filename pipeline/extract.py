@@ -24,13 +24,14 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Self
+from urllib.parse import urljoin, urlsplit
 
 import pebble
 
 from pipeline.charsets import decode
 from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
-from pipeline.visible import Seen, invisible, language, see, signs, without_invisible
+from pipeline.visible import Seen, asked, canonical, invisible, language, see, signs, without_invisible
 from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
 
 EXTRACT_SECONDS = 20.0
@@ -40,6 +41,7 @@ WORKER_BYTES = 2 << 30
 """Of address space for one worker; lxml needs about 20 times the page."""
 LARGE_BYTES = 1_000_000
 """A page of 2.4 MB left a worker with 101 MB, and with 49 after it had given back what it could."""
+MOST_URL_CHARACTERS = 2_083
 TRIES = 2
 """A worker may have been killed for another's greed: the page is tried once more, on a fresh one."""
 
@@ -226,7 +228,19 @@ def _from_markup(markup: str, page: Page) -> Document | Refusal:
         language(seen.tree),
         _line(fields.get("date"), 40),
         seen.hidden_characters,
+        _canonical(canonical(seen.tree), page.final_url),
+        asked(seen.tree),
     )
+
+
+def _canonical(given: str, base: str) -> str:
+    """What may be noted of a canonical link: a whole http(s) URL that shows no password, or nothing."""
+    try:
+        parts = urlsplit(url := urljoin(base, given)) if given else urlsplit("")
+    except ValueError:
+        return ""
+    usable = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    return url if usable and len(url) <= MOST_URL_CHARACTERS and url.isprintable() else ""
 
 
 def _main_part(seen: Seen, page: Page) -> dict[str, str]:

@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from pipeline import answers
+from pipeline import answers, marks
 from pipeline.addresses import AddressPolicy, BlockedAddress, check_url, shown, socket_factory
 from pipeline.errors import PageFailed, RunLost
 from pipeline.names import Lookup, Names
@@ -267,7 +267,8 @@ class Fetcher:
         charset = answers.charset_of(header)
         etag, modified = (answers.validator(response.headers.get(name, "")) for name in ("ETag", "Last-Modified"))
         way = tuple(chain[1:])
-        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way)
+        asked = marks.in_headers(response.headers.getall("X-Robots-Tag", ()))
+        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way, asked)
 
     async def _body(self, response: aiohttp.ClientResponse, errand: _Errand) -> bytes:
         most = self._most_bytes(errand)

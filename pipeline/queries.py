@@ -51,6 +51,7 @@ ON CONFLICT (run_id, page_id) DO NOTHING
 PAGE_FETCHED_VALUES = (
     *("page_id", "text_hash", "title", "author", "site", "language", "published"),
     *("final_url", "status", "etag", "last_modified", "time"),
+    *("hidden_characters", "canonical", "marks"),
 )
 
 PAGE_FETCHED = """
@@ -58,6 +59,7 @@ UPDATE pages SET
     state = iif(state = 'summarized' AND text_hash IS :text_hash, state, 'fetched'),
     reason = NULL, detail = '', not_before = NULL, failures = 0,
     title = :title, author = :author, site = :site, language = :language, published = :published,
+    hidden_characters = :hidden_characters, canonical = :canonical, marks = :marks,
     final_url = :final_url, http_status = :status, etag = :etag, last_modified = :last_modified,
     fetched_at = :time, changed_at = iif(text_hash IS :text_hash, changed_at, :time), text_hash = :text_hash
 WHERE id = :page_id
@@ -67,6 +69,8 @@ PAGE_UNCHANGED = """
 UPDATE pages SET
     state = iif(:summarized, 'summarized', 'fetched'), reason = iif(:summarized, NULL, 'fetch_only'),
     detail = '', not_before = NULL, failures = 0,
+    hidden_characters = coalesce(:hidden_characters, hidden_characters),
+    canonical = coalesce(:canonical, canonical), marks = coalesce(:marks, marks),
     etag = coalesce(:etag, etag), last_modified = coalesce(:last_modified, last_modified), fetched_at = :time
 WHERE id = :page_id
 """
@@ -80,7 +84,8 @@ WHERE id = ?
 PAGE_NOT_DONE = """
 UPDATE pages SET
     state = coalesce(:state, state), reason = :reason, detail = :detail,
-    http_status = coalesce(:http_status, http_status), not_before = :not_before, failures = :failures
+    http_status = coalesce(:http_status, http_status), not_before = :not_before, failures = :failures,
+    marks = coalesce(:marks, marks)
 WHERE id = :page_id AND NOT (:by_model AND state = 'summarized')
 """
 """A page that stands as summarized has a summary of its present text: if no other one can be made, it keeps that."""
@@ -203,7 +208,7 @@ SELECT host FROM items WHERE run_id = ? AND ended_at IS NULL ORDER BY last_attem
 TASKS_AFTER = """
 SELECT
     items.id AS item_id, pages.id AS page_id, url, pages.host, state, etag, last_modified, text_hash,
-    title, author, site, language, published, texts.text,
+    title, author, site, language, published, marks, texts.text,
     EXISTS (
         SELECT 1 FROM summaries
         WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash

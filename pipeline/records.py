@@ -124,7 +124,10 @@ class Reason(str, Enum):
     # The way to the page.
     ROBOTS = "robots", _skip("the site's robots.txt forbids the page", "respect it; `--ignore-robots` on your own site")
     ROBOTS_UNREACHABLE = "robots_unreachable", _defer("the site's robots.txt could not be had", _LATER)
-    NOAI = "noai", _skip("the page asks not to be read by a model", "respect it")
+    NOAI = (
+        "noai",
+        _skip("the page asks not to be read by a model, or not to be indexed", "respect it, or drop `--respect-noai`"),
+    )
     DNS_ERROR = "dns_error", _fail("the host name does not exist", _LOOK)
     DNS_TIMEOUT = "dns_timeout", _defer("the host name could not be looked up now", _LATER)
     CONNECT_ERROR = "connect_error", _defer("no connection to the host", _LATER)
@@ -231,6 +234,10 @@ class Document:
     published: str = ""
     hidden_characters: int = 0
     """That stood in the page but are hidden from its reader; they are not in `text`."""
+    canonical: str = ""
+    """Where the page says that it really lies; nobody goes there."""
+    marks: tuple[str, ...] = ()
+    """What the page, or the answer that it came with, asks of those who read it by machine: `noai`, `noindex`."""
 
     @property
     def hash(self) -> str:
@@ -288,6 +295,8 @@ class Page:
     last_modified: str = ""
     redirects: tuple[str, ...] = ()
     """The URLs between `url` and `final_url`, with `final_url` last; empty when there was no redirect."""
+    marks: tuple[str, ...] = ()
+    """As `Document.marks`, from the headers only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +484,8 @@ class Unchanged:
     ended_at: datetime
     page: Page | None = None
     """With `same_text`: the answer, for its new validators."""
+    document: Document | None = None
+    """Likewise what was in it, for all but the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,6 +562,8 @@ class NotDone:
     refusal: Refusal
     started_at: datetime
     ended_at: datetime
+    marks: tuple[str, ...] | None = None
+    """As `Document.marks`; `None`: nothing is known of them now."""
 
 
 Event = (

@@ -185,7 +185,9 @@ class Night:
                     raise PageNotDone(Reason.SAME_RECIPE)
                 return await writers.write(task, document)
 
-            steps = Steps(_fetching(fetcher, frontier), extractor.extract, write, self._emit, now)
+            steps = Steps(
+                _fetching(fetcher, frontier), extractor.extract, write, self._emit, now, self._settings.respect_noai
+            )
             done = -1
             while True:
                 self._recipes = writers.recipes
@@ -202,7 +204,9 @@ class Night:
         """Fetches what is to be fetched, and stores the texts."""
         frontier = self._frontier(errand)
         async with Extractor(EXTRACTORS) as extractor, self._fetcher(self._settings.hosts, frontier) as fetcher:
-            steps = Steps(_fetching(fetcher, frontier), extractor.extract, None, self._emit, now)
+            steps = Steps(
+                _fetching(fetcher, frontier), extractor.extract, None, self._emit, now, self._settings.respect_noai
+            )
             await self._until_done(frontier, steps)
 
     async def _get_ready(self, writers: Writers, errand: Errand) -> None:

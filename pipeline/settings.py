@@ -89,6 +89,8 @@ class Settings:
     allow_private_network: bool
     allow_network: tuple[IPv4Network | IPv6Network, ...]
     ignore_robots: bool
+    respect_noai: bool
+    """A page that says `noai` or `noindex` is skipped."""
     contact: str
     max_age: timedelta
     since: datetime | None

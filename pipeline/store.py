@@ -388,6 +388,7 @@ class Store:
                 "page_id": event.task.page_id,
                 "text_hash": document.hash,
                 "time": iso(event.ended_at),
+                "marks": json.dumps(document.marks),
             }
         )
         db.execute(queries.PAGE_FETCHED, {name: row[name] for name in queries.PAGE_FETCHED_VALUES})
@@ -400,12 +401,15 @@ class Store:
 
     @_write.register
     def _(self, event: Unchanged, db: sqlite3.Connection) -> None:
-        page, task = event.page, event.task
+        page, task, document = event.page, event.task, event.document
         row = {
             "page_id": task.page_id,
             "summarized": task.summarized,
             "etag": page.etag if page else None,
             "last_modified": page.last_modified if page else None,
+            "hidden_characters": document.hidden_characters if document else None,
+            "canonical": document.canonical if document else None,
+            "marks": json.dumps(document.marks) if document else None,
             "time": iso(event.ended_at),
         }
         db.execute(queries.PAGE_UNCHANGED, row)
@@ -479,6 +483,7 @@ class Store:
             "http_status": stands.status,
             "not_before": iso(stands.not_before) if stands.not_before else None,
             "failures": failures,
+            "marks": None if event.marks is None else json.dumps(event.marks),
             "by_model": event.stage in (Stage.MAP, Stage.REDUCE),
         }
         db.execute(queries.PAGE_NOT_DONE, row)
@@ -638,7 +643,15 @@ def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
 def _task(row: sqlite3.Row, from_text: bool) -> Task:
     document = None
     if row["text"] is not None and (from_text or not row["summarized"]):
-        document = Document(row["text"], row["title"], row["author"], row["site"], row["language"], row["published"])
+        document = Document(
+            row["text"],
+            row["title"],
+            row["author"],
+            row["site"],
+            row["language"],
+            row["published"],
+            marks=tuple(json.loads(row["marks"])),
+        )
     return Task(
         page_id=row["page_id"],
         url=row["url"],
