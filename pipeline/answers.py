@@ -20,6 +20,12 @@ from pipeline.pdf import is_pdf
 from pipeline.records import Reason, Refusal
 
 TEXT_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", "text/markdown", "application/pdf"})
+LIST_TYPES = frozenset(
+    f"{kind}/{name}"
+    for kind in ("application", "text")
+    for name in ("rss+xml", "atom+xml", "rdf+xml", "xml", "x-opml", "x-opml+xml", "opml+xml")
+)
+"""What feeds, sitemaps and outlines are labelled as; other XML is too."""
 MAGIC = {
     b"%PDF-": "application/pdf",
     b"%!PS": "application/postscript",

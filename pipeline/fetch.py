@@ -118,7 +118,8 @@ class Fetcher:
     """Fetches pages; use it with `async with`. It owns the connections, and what is known of robots.txt.
 
     `turn(host)` is awaited before each request that goes out, with the host in lower case and its port unless that
-    is the scheme's own. `resolve` takes the place of the system's lookup of names.
+    is the scheme's own. `is_list` tells of a body that is labelled as XML whether it is a list of URLs, which may be
+    given as a page; without it no XML is a page. `resolve` takes the place of the system's lookup of names.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Fetcher:
         turn: Callable[[str], Awaitable[None]],
         limits: Limits = Limits(),
         respect_robots: bool = True,
+        is_list: Callable[[bytes], bool] | None = None,
         resolve: Lookup | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -136,6 +138,7 @@ class Fetcher:
         self._user_agent = user_agent
         self._turn = turn
         self._limits = limits
+        self._is_list = is_list
         self._now = now
         self._robots = Robots(self._get_robots, user_agent, now) if respect_robots else None
         self._pinned = _Pinned(Names(policy, limits.dns_seconds, resolve))
@@ -259,9 +262,12 @@ class Fetcher:
     async def _page(self, response: aiohttp.ClientResponse, errand: _Errand, chain: Sequence[str]) -> Page:
         header = response.headers.get("Content-Type", "")
         media = answers.media_type(header)
-        if media and media not in answers.TEXT_TYPES and errand.for_page:
+        may_be_list = self._is_list is not None and media in answers.LIST_TYPES
+        if media and media not in answers.TEXT_TYPES and errand.for_page and not may_be_list:
             raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
         body = await self._body(response, errand)
+        if errand.for_page and may_be_list and self._is_list and not self._is_list(body):
+            raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
         if errand.for_page and (found := answers.is_no_text(media, body)):
             raise PageFailed(Reason.UNSUPPORTED_TYPE, found)
         charset = answers.charset_of(header)

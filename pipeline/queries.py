@@ -218,7 +218,8 @@ SELECT
         FROM summaries
         WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
     ) AS recipe,
-    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
+    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags,
+    coalesce((SELECT min(list GLOB 'http*://*') FROM sources WHERE sources.page_id = pages.id), 0) AS found
 FROM items
 JOIN pages ON pages.id = items.page_id
 LEFT JOIN texts ON texts.hash = pages.text_hash
@@ -229,7 +230,9 @@ WHERE
     )
 ORDER BY items.last_attempt, items.id LIMIT :most
 """
-"""What has waited longest goes first: pages that were never tried, then those whose last try is the oldest."""
+"""A URL is the list only of what was found in a page; one on the command line has another (`command line`, `list:…`).
+
+What has waited longest goes first: pages that were never tried, then those whose last try is the oldest."""
 
 RECALL_MAP = """
 SELECT summary, tool_calls, tool_errors, primed, prompt_tokens, output_tokens, seconds
@@ -253,6 +256,10 @@ WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
     WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
         AND summaries.recipe IN (SELECT value FROM json_each(?))
 )
+"""
+
+LAST_ITEM = """
+SELECT coalesce(max(id), 0) FROM items WHERE run_id = ?
 """
 
 SETTLED_AFTER = """

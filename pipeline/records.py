@@ -264,6 +264,8 @@ class Task:
     """Of the newest summary, if it is of that text."""
     tags: frozenset[str] = frozenset()
     """Of the lines that it stands in."""
+    found: bool = False
+    """Whether it stands in no list of the user's own, but only in pages that turned out to be lists."""
 
     @property
     def waits_for_model(self) -> bool:

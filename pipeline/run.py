@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
@@ -37,6 +38,7 @@ PRECEDENCE = (1, 10, 11, 143, 130, 12, 3, 0)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Write = Callable[[Task, Document], Awaitable[Written]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,13 @@ def lines(
     fetch: urls.Fetch | None = None,
 ) -> Iterator[Line]:
     """The lines of all sources; without `fetch`, none of lists on the web. Raises `UsageError`."""
-    # An address or a port is judged when it is asked for: the settings that open it may change from night to night.
-    policy = addresses.AddressPolicy(allow_private=True)
-    check = partial(addresses.check_url, policy=policy)
-    return urls.read(sources, check, secret, since=since, fetch=fetch, note=note)
+    return urls.read(sources, _check(), secret, since=since, fetch=fetch, note=note)
+
+
+def _check() -> urls.Check:
+    """Judges the lines of lists. An address or a port is judged when it is asked for: the settings that open it may
+    change from night to night."""
+    return partial(addresses.check_url, policy=addresses.AddressPolicy(allow_private=True))
 
 
 class Night:
@@ -117,8 +122,7 @@ class Night:
             await self._stored(self._store.begin_run, errand.source, _model_of(settings, errand), settings.public())
             try:
                 await self._gather(errand)
-                passed_over = settings.force or errand.named
-                await self._stored(self._store.settle, settings.max_age, passed_over, texts_only=not errand.summarized)
+                await self._stored(self._settle, errand)
                 await self._tell_settled()
                 if await self._stored(self._store.to_do):
                     await (self._work(errand) if errand.summarized else self._store_texts(errand))
@@ -185,9 +189,7 @@ class Night:
                     raise PageNotDone(Reason.SAME_RECIPE)
                 return await writers.write(task, document)
 
-            steps = Steps(
-                _fetching(fetcher, frontier), extractor.extract, write, self._emit, now, self._settings.respect_noai
-            )
+            steps = self._steps(errand, frontier, fetcher, extractor, write)
             done = -1
             while True:
                 self._recipes = writers.recipes
@@ -204,9 +206,7 @@ class Night:
         """Fetches what is to be fetched, and stores the texts."""
         frontier = self._frontier(errand)
         async with Extractor(EXTRACTORS) as extractor, self._fetcher(self._settings.hosts, frontier) as fetcher:
-            steps = Steps(
-                _fetching(fetcher, frontier), extractor.extract, None, self._emit, now, self._settings.respect_noai
-            )
+            steps = self._steps(errand, frontier, fetcher, extractor, None)
             await self._until_done(frontier, steps)
 
     async def _get_ready(self, writers: Writers, errand: Errand) -> None:
@@ -306,6 +306,43 @@ class Night:
 
     # What the phases are made of
 
+    def _steps(
+        self, errand: Errand, frontier: Frontier, fetcher: Fetcher, extractor: Extractor, write: Write | None
+    ) -> Steps:
+        async def fetch(task: Task) -> Page | NotModified | Refusal:
+            # The next page of its host is fetched while this one is read and summarized.
+            try:
+                answer = await fetcher.fetch(task)
+                if isinstance(answer, Page) and urls.is_list(answer.body):
+                    return await self._listed(task, answer, errand, frontier)
+                return answer
+            finally:
+                frontier.done(task)
+
+        return Steps(fetch, extractor.extract, write, self._emit, now, self._settings.respect_noai)
+
+    async def _listed(self, task: Task, page: Page, errand: Errand, frontier: Frontier) -> Refusal:
+        """A page that turned out to be a list: its pages are pages of this run. One in such a list is left at that."""
+        if task.found:
+            return Refusal(Reason.LIST, f"found in another list: give {urls.LIST_PREFIX}{page.url} as a source")
+        secret = await self._stored(self._store.secret)
+        lines, outcome = await asyncio.to_thread(urls.lines_of_page, page, _check(), secret, since=self._settings.since)
+        for row in await self._stored(self._add_found, Added(lines), errand):
+            self._console.page(row)
+        frontier.look_again()
+        return outcome
+
+    def _add_found(self, found: Added, errand: Errand) -> list[sqlite3.Row]:
+        """Adds pages to the run while it works; gives those that are done with that."""
+        last = self._store.last_item()
+        self._store.apply(found)
+        self._settle(errand)
+        return [row for _, row in self._store.settled_after(last, len(found.lines))]
+
+    def _settle(self, errand: Errand) -> None:
+        passed_over = self._settings.force or errand.named
+        self._store.settle(self._settings.max_age, passed_over, texts_only=not errand.summarized)
+
     async def _books(self) -> Books:
         store = self._store
         memory = Memory(
@@ -346,6 +383,7 @@ class Night:
             user_agent=self._user_agent(),
             turn=frontier.turn,
             respect_robots=not self._settings.ignore_robots,
+            is_list=urls.is_list,
         )
 
     def _policy(self, model_hosts: Sequence[str]) -> addresses.AddressPolicy:
@@ -423,17 +461,6 @@ class Night:
 
 def _nobody(now: bool) -> None:
     """Who is to stop while nothing is under way."""
-
-
-def _fetching(fetcher: Fetcher, frontier: Frontier) -> Callable[[Task], Awaitable[Page | NotModified | Refusal]]:
-    async def fetch(task: Task) -> Page | NotModified | Refusal:
-        # The next page of its host is fetched while this one is read and summarized.
-        try:
-            return await fetcher.fetch(task)
-        finally:
-            frontier.done(task)
-
-    return fetch
 
 
 def _model_of(settings: Settings, errand: Errand) -> str:

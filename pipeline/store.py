@@ -611,6 +611,10 @@ class Store:
         """One page as it stands, and what this run did with it: the `--json` line of a run."""
         return self._one(queries.RESULT, [self.run_id, page_id])
 
+    def last_item(self) -> int:
+        """The highest id of an item of this run; 0 if there is none."""
+        return int(self._one(queries.LAST_ITEM, [self.run_id])[0])
+
     def settled_after(self, item_id: int, most: int) -> list[tuple[int, sqlite3.Row]]:
         """The next items of this run that are ended, each with its page as it stands."""
         rows = self._rows(queries.SETTLED_AFTER, [self.run_id, item_id, most])
@@ -665,6 +669,7 @@ def _task(row: sqlite3.Row, from_text: bool) -> Task:
         document=document,
         recipe=row["recipe"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
+        found=bool(row["found"]),
     )
 
 
