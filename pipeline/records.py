@@ -113,7 +113,10 @@ class Reason(str, Enum):
         "blocked_credentials",
         _refuse("the URL carries a user name or a password", "take them out of the URL"),
     )
-    BLOCKED_PORT = "blocked_port", _refuse("the port is neither 80 nor 443", "`--allow-private-network` opens others")
+    BLOCKED_PORT = (
+        "blocked_port",
+        _refuse("the port is neither 80 nor 443", "`--allow-port` opens it, `--allow-private-network` all"),
+    )
     BLOCKED_ADDRESS = (
         "blocked_address",
         _refuse("the address is not public", "`--allow-private-network` opens your own network"),
@@ -299,6 +302,19 @@ class Page:
     """The URLs between `url` and `final_url`, with `final_url` last; empty when there was no redirect."""
     marks: tuple[str, ...] = ()
     """As `Document.marks`, from the headers only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Whom all requests for pages are sent to instead of their sites; shown without its credentials."""
+
+    url: str
+    """`http://host:port`, no more."""
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return self.url.replace("//", "//***@") if self.user or self.password else self.url
 
 
 @dataclass(frozen=True, slots=True)

@@ -391,6 +391,8 @@ class Night:
         return addresses.AddressPolicy(
             allow_private=settings.allow_private_network,
             allowed_networks=settings.allow_network,
+            allowed_ports=addresses.WEB_PORTS | set(settings.allow_port),
+            proxy=settings.proxy,
             blocked_endpoints=frozenset().union(*map(names.endpoints_of, model_hosts)),
         )
 
