@@ -166,14 +166,17 @@ def _forget() -> None:
         libc.malloc_trim(0)
 
 
-def read_page(page: Page) -> Document | Refusal:
-    """The main text of a page as Markdown (plain text loses the headings), cleaned, with its metadata."""
+def read_page(page: Page, *, comments: bool = True) -> Document | Refusal:
+    """The main text of a page as Markdown (plain text loses the headings), cleaned, with its metadata.
+
+    Without `comments` what readers have written under it is left out, which are also the replies of a thread.
+    """
     if is_pdf(page.content_type, page.body):
         return _from_pdf(page.body)
     text = decode(page.body, page.charset)
     is_markup = page.content_type in ("text/html", "application/xhtml+xml") or not page.content_type
     if is_markup and _MARKUP.search(text):
-        return _from_markup(text, page)
+        return _from_markup(text, page, comments)
     return _from_text(text, page.content_type == "text/markdown")
 
 
@@ -210,11 +213,11 @@ def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
     return Document(cleaned, _line(heading[1].rstrip("# \t") if heading else ""), hidden_characters=hidden)
 
 
-def _from_markup(markup: str, page: Page) -> Document | Refusal:
+def _from_markup(markup: str, page: Page, comments: bool) -> Document | Refusal:
     seen = see(markup)
     if seen is None:
         return Refusal(Reason.NO_TEXT, "an empty page")
-    fields = _main_part(seen, page)
+    fields = _main_part(seen, page, comments)
     text = "\n\n".join(part for part in (fields.get("text"), fields.get("comments")) if part)
     cleaned = clean(text)
     if len(cleaned) < SHORT_CHARACTERS and (refusal := wall(signs(seen, cleaned))):
@@ -243,7 +246,7 @@ def _canonical(given: str, base: str) -> str:
     return url if usable and len(url) <= MOST_URL_CHARACTERS and url.isprintable() else ""
 
 
-def _main_part(seen: Seen, page: Page) -> dict[str, str]:
+def _main_part(seen: Seen, page: Page, comments: bool) -> dict[str, str]:
     """What trafilatura takes for the page's own text, and for what is known of it; empty if there is none."""
     import trafilatura  # noqa: PLC0415 - it takes a second, and only workers need it
 
@@ -252,7 +255,7 @@ def _main_part(seen: Seen, page: Page) -> dict[str, str]:
         url=page.final_url,
         output_format="python",
         with_metadata=True,
-        include_comments=True,
+        include_comments=comments,
         include_links=False,
         include_formatting=True,
         # No date that is only guessed from a text: minutes of June were dated to the first of January.

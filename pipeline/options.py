@@ -413,6 +413,12 @@ NETWORK = together(
     ),
     option("--ignore-robots", is_flag=True, help="Do not ask robots.txt: for sites of your own."),
     option("--respect-noai", is_flag=True, help="Pass over pages that ask not to be read by a model, or indexed."),
+    option(
+        "--comments",
+        type=click.Choice([files.KEEP, files.DROP]),
+        default=files.KEEP,
+        help="What becomes of comments, and of the replies of a thread.",
+    ),
     option("--contact", type=Header(), default="", help="An address for the sites to reach you, in the User-Agent."),
     option("--max-age", type=Duration(), default="12h", help="Do not ask again for a page fetched more recently."),
 )

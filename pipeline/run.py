@@ -20,12 +20,12 @@ from typing import ParamSpec, TypeVar
 from pipeline import addresses, embedded, engine, names, tokens, urls
 from pipeline.console import Console, report
 from pipeline.errors import ModelUnusable, PageNotDone, RunLost
-from pipeline.extract import Extractor
+from pipeline.extract import Extractor, read_page
 from pipeline.fetch import Fetcher
 from pipeline.frontier import Frontier
 from pipeline.page import Steps, Written, process
 from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Outcome, Page, Reason, Refusal, Task
-from pipeline.settings import Settings
+from pipeline.settings import KEEP, Settings
 from pipeline.store import Store, lock, now
 from pipeline.summarizer import Memory
 from pipeline.writers import Books, Writers
@@ -180,7 +180,7 @@ class Night:
         async with AsyncExitStack() as stack:
             writers = await stack.enter_async_context(Writers(self._settings, await self._books(), self._console.warn))
             await self._get_ready(writers, errand)
-            extractor = await stack.enter_async_context(Extractor(EXTRACTORS))
+            extractor = await stack.enter_async_context(self._extractor())
             frontier = self._frontier(errand)
             fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, frontier))
 
@@ -205,7 +205,7 @@ class Night:
     async def _store_texts(self, errand: Errand) -> None:
         """Fetches what is to be fetched, and stores the texts."""
         frontier = self._frontier(errand)
-        async with Extractor(EXTRACTORS) as extractor, self._fetcher(self._settings.hosts, frontier) as fetcher:
+        async with self._extractor() as extractor, self._fetcher(self._settings.hosts, frontier) as fetcher:
             steps = self._steps(errand, frontier, fetcher, extractor, None)
             await self._until_done(frontier, steps)
 
@@ -385,6 +385,9 @@ class Night:
             respect_robots=not self._settings.ignore_robots,
             is_list=urls.is_list,
         )
+
+    def _extractor(self) -> Extractor:
+        return Extractor(EXTRACTORS, read=partial(read_page, comments=self._settings.comments == KEEP))
 
     def _policy(self, model_hosts: Sequence[str]) -> addresses.AddressPolicy:
         settings = self._settings

@@ -23,6 +23,7 @@ from pipeline.errors import UsageError
 from pipeline.records import Proxy
 
 EXTRACTIVE = "extractive"
+KEEP, DROP = "keep", "drop"
 PROJECT_FILE = "summarize-batch.toml"
 OWNED_OPTIONS = frozenset({"num_ctx", "num_predict", "seed", "shift"})
 """Options of Ollama that are not the user's: on them hangs that nothing is cut."""
@@ -96,6 +97,8 @@ class Settings:
     ignore_robots: bool
     respect_noai: bool
     """A page that says `noai` or `noindex` is skipped."""
+    comments: str
+    """`keep` or `drop`: what readers have written under a text, and the replies of a thread."""
     contact: str
     max_age: timedelta
     since: datetime | None

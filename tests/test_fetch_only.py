@@ -94,3 +94,14 @@ def test_the_port_of_the_models_server_stays_closed_to_those_who_only_fetch(shel
     assert shell("fetch", "-q", "--host", site.url, f"{site.url}/first").code == 3
     assert rows(shell, "SELECT state, reason FROM pages") == [("failed", "blocked_address")]
     assert site.asked == []
+
+
+def test_comments_are_kept_unless_they_are_to_be_dropped(shell: Shell, site: Pages) -> None:
+    reply = "<div class=comment><p>Reply: I have seen the reservoir run dry once, and the trout with it.</p></div>"
+    site.pages["/first"] += f'<div id="comments" class="comments">{reply * 3}</div>'
+    url = f"{site.url}/first"
+    kept = "SELECT text LIKE '%run dry once%' FROM texts JOIN pages ON text_hash = hash"
+    assert shell("fetch", "-q", url).code == 0
+    assert rows(shell, kept) == [(1,)]
+    assert shell("fetch", "-q", "--force", "--comments", "drop", url).code == 0
+    assert rows(shell, kept) == [(0,)]
