@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
+from typing import Self, TypedDict
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from pipeline import answers
+from pipeline import answers, marks
 from pipeline.addresses import AddressPolicy, BlockedAddress, check_url, shown, socket_factory
 from pipeline.errors import PageFailed, RunLost
 from pipeline.names import Lookup, Names
@@ -44,6 +44,8 @@ MOST_WAITS_FOR_A_FILE = 240
 NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 FAULTS: tuple[tuple[type[BaseException], Reason, str], ...] = (
+    (aiohttp.ClientProxyConnectionError, Reason.CONNECT_ERROR, "no connection to the proxy"),
+    (aiohttp.ClientHttpProxyError, Reason.CONNECT_ERROR, "the proxy does not connect to the site"),
     (aiohttp.ClientConnectorDNSError, Reason.DNS_TIMEOUT, ""),
     (aiohttp.ClientSSLError, Reason.TLS_ERROR, ""),
     (aiohttp.ServerFingerprintMismatch, Reason.TLS_ERROR, "another certificate"),
@@ -110,6 +112,13 @@ class _Errand:
         return not (self.for_robots or self.for_list)
 
 
+class _ByProxy(TypedDict, total=False):
+    """What aiohttp is told of a proxy."""
+
+    proxy: URL
+    proxy_headers: Mapping[str, str]
+
+
 class _HungUp(Exception):
     """The connection was closed before there was an answer; the cause says how."""
 
@@ -118,7 +127,8 @@ class Fetcher:
     """Fetches pages; use it with `async with`. It owns the connections, and what is known of robots.txt.
 
     `turn(host)` is awaited before each request that goes out, with the host in lower case and its port unless that
-    is the scheme's own. `resolve` takes the place of the system's lookup of names.
+    is the scheme's own. `is_list` tells of a body that is labelled as XML whether it is a list of URLs, which may be
+    given as a page; without it no XML is a page. `resolve` takes the place of the system's lookup of names.
     """
 
     def __init__(
@@ -129,6 +139,7 @@ class Fetcher:
         turn: Callable[[str], Awaitable[None]],
         limits: Limits = Limits(),
         respect_robots: bool = True,
+        is_list: Callable[[bytes], bool] | None = None,
         resolve: Lookup | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -136,9 +147,13 @@ class Fetcher:
         self._user_agent = user_agent
         self._turn = turn
         self._limits = limits
+        self._is_list = is_list
         self._now = now
         self._robots = Robots(self._get_robots, user_agent, now) if respect_robots else None
-        self._pinned = _Pinned(Names(policy, limits.dns_seconds, resolve))
+        peers = policy.of_proxy() if policy.proxy else policy
+        looked_up: set[tuple[str, int]] | None = set() if policy.proxy else None
+        self._pinned = _Pinned(Names(peers, limits.dns_seconds, resolve), looked_up)
+        self._sockets = socket_factory(peers, looked_up)
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -150,7 +165,7 @@ class Fetcher:
             connector=aiohttp.TCPConnector(
                 ssl=tls,
                 resolver=self._pinned,
-                socket_factory=socket_factory(self._policy),
+                socket_factory=self._sockets,
                 use_dns_cache=False,
                 limit=_connections(),
                 limit_per_host=1,
@@ -243,9 +258,13 @@ class Fetcher:
             raise PageFailed(Reason.BAD_URL, shown(str(error))) from error
         validators = errand.validators if url.origin() == URL(errand.url).origin() else {}
         await self._turn(url.host_port_subcomponent or "")
+        proxy = self._policy.proxy
+        peer = URL(proxy.url) if proxy else url
         async with (
-            self._pinned.looked_up(url.raw_host or "", url.port or 0),
-            self._session.get(url, headers={**errand.headers, **validators}, allow_redirects=False) as response,
+            self._pinned.looked_up(peer.raw_host or "", peer.port or 0),
+            self._session.get(
+                url, headers={**errand.headers, **validators}, allow_redirects=False, **self._by_proxy(peer)
+            ) as response,
         ):
             status = response.status
             if status in answers.REDIRECTS:
@@ -256,18 +275,33 @@ class Fetcher:
             refused = answers.refusal_for_status(status, retry_after, self._now())
             return refused or await self._page(response, errand, chain)
 
+    def _by_proxy(self, peer: URL) -> _ByProxy:
+        if (proxy := self._policy.proxy) is None:
+            return {}
+        if not (proxy.user or proxy.password):
+            return {"proxy": peer}
+        # aiohttp turns it into `Proxy-Authorization`, and keeps it from the site behind a tunnel.
+        return {
+            "proxy": peer,
+            "proxy_headers": {"Authorization": aiohttp.encode_basic_auth(proxy.user, proxy.password, "utf-8")},
+        }
+
     async def _page(self, response: aiohttp.ClientResponse, errand: _Errand, chain: Sequence[str]) -> Page:
         header = response.headers.get("Content-Type", "")
         media = answers.media_type(header)
-        if media and media not in answers.TEXT_TYPES and errand.for_page:
+        may_be_list = self._is_list is not None and media in answers.LIST_TYPES
+        if media and media not in answers.TEXT_TYPES and errand.for_page and not may_be_list:
             raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
         body = await self._body(response, errand)
+        if errand.for_page and may_be_list and self._is_list and not self._is_list(body):
+            raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
         if errand.for_page and (found := answers.is_no_text(media, body)):
             raise PageFailed(Reason.UNSUPPORTED_TYPE, found)
         charset = answers.charset_of(header)
         etag, modified = (answers.validator(response.headers.get(name, "")) for name in ("ETag", "Last-Modified"))
         way = tuple(chain[1:])
-        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way)
+        asked = marks.in_headers(response.headers.getall("X-Robots-Tag", ()))
+        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way, asked)
 
     async def _body(self, response: aiohttp.ClientResponse, errand: _Errand) -> bytes:
         most = self._most_bytes(errand)
@@ -307,14 +341,17 @@ class Fetcher:
 class _Pinned(AbstractResolver):
     """Gives aiohttp the addresses that were looked up for the connection that it makes, and no others."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, looked_up: set[tuple[str, int]] | None = None) -> None:
         self._names = names
+        self._looked_up = looked_up
         self._found: dict[tuple[str, int], Sequence[str]] = {}
 
     @asynccontextmanager
     async def looked_up(self, host: str, port: int) -> AsyncIterator[None]:
         """Looks the name up for what is inside: a request's own clock starts after it."""
-        self._found[host, port] = await self._names.addresses(host, port)
+        self._found[host, port] = found = await self._names.addresses(host, port)
+        if self._looked_up is not None:
+            self._looked_up.update((address, port) for address in found)
         try:
             yield
         finally:

@@ -441,6 +441,7 @@ class Store:
                 "page_id": event.task.page_id,
                 "text_hash": document.hash,
                 "time": iso(event.ended_at),
+                "marks": json.dumps(document.marks),
             }
         )
         db.execute(queries.PAGE_FETCHED, {name: row[name] for name in queries.PAGE_FETCHED_VALUES})
@@ -453,9 +454,18 @@ class Store:
 
     @_write.register
     def _(self, event: Unchanged, db: sqlite3.Connection) -> None:
-        page = event.page
-        validators = [page.etag, page.last_modified] if page else [None, None]
-        db.execute(queries.PAGE_UNCHANGED, [*validators, iso(event.ended_at), event.task.page_id])
+        page, task, document = event.page, event.task, event.document
+        row = {
+            "page_id": task.page_id,
+            "summarized": task.summarized,
+            "etag": page.etag if page else None,
+            "last_modified": page.last_modified if page else None,
+            "hidden_characters": document.hidden_characters if document else None,
+            "canonical": document.canonical if document else None,
+            "marks": json.dumps(document.marks) if document else None,
+            "time": iso(event.ended_at),
+        }
+        db.execute(queries.PAGE_UNCHANGED, row)
         self._attempt(db, event, Stage.FETCH, event.reason.value)
         self._end_item(db, event, Outcome.UNCHANGED, event.reason.value)
 
@@ -526,6 +536,7 @@ class Store:
             "http_status": stands.status,
             "not_before": iso(stands.not_before) if stands.not_before else None,
             "failures": failures,
+            "marks": None if event.marks is None else json.dumps(event.marks),
             "by_model": event.stage in (Stage.MAP, Stage.REDUCE),
         }
         db.execute(queries.PAGE_NOT_DONE, row)
@@ -548,8 +559,18 @@ class Store:
 
     # Back into tasks and answers
 
-    def settle(self, max_age: timedelta, force: bool, done: Reason = Reason.FRESH) -> None:
-        """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet.
+    def settle(
+        self,
+        max_age: timedelta,
+        force: bool,
+        *,
+        done: Reason = Reason.FRESH,
+        texts_only: bool = False,
+        after: int = 0,
+    ) -> None:
+        """Ends those items of this run, `after` one of them, that need no work: fresh pages, and those not to be asked.
+
+        With `texts_only` a fresh text is enough, though it has no summary.
 
         If this run goes on with one that was killed, what failed in that one has had its turn for tonight: it would
         count as failed once a kill, and be given up in one bad night. With `force` no page is passed over but those
@@ -562,12 +583,12 @@ class Store:
                 db.execute(queries.TAKE_OVER, killed | {"force": force, "done": done.value})
         if force:
             return
-        values = {"time": iso(time), "fresh": iso(time - max_age)}
-        self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values)
+        values = {"time": iso(time), "fresh": iso(time - max_age), "texts_only": texts_only}
+        self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values, after)
 
-    def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object]) -> None:
-        """Makes these changes to all items of this run, a range of them a transaction."""
-        after, (last,) = self._before_first_item, self._one(queries.LAST_ITEM)
+    def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object], after: int = 0) -> None:
+        """Makes these changes to all items of this run, or those `after` one, a range of them a transaction."""
+        after, last = max(after, self._before_first_item), self.last_item()
         while after < last:
             until = min(after + ITEMS_A_TRANSACTION, last)
             row = {"run_id": self.run_id, "after": after, "last": until, **values}
@@ -678,6 +699,10 @@ class Store:
         """One page as it stands, and what this run did with it: the `--json` line of a run."""
         return self._one(queries.RESULT, [self.run_id, page_id])
 
+    def last_item(self) -> int:
+        """The highest id of an item, which is one of this run if it has any; 0 if there is none at all."""
+        return int(self._one(queries.LAST_ITEM)[0])
+
     def settled_after(self, item_id: int, most: int) -> list[tuple[int, sqlite3.Row]]:
         """The next items of this run that are ended, each with its page as it stands."""
         after = max(item_id, self._before_first_item)
@@ -718,7 +743,15 @@ def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
 def _task(row: sqlite3.Row, from_text: bool) -> Task:
     document = None
     if row["text"] is not None and (from_text or not row["summarized"]):
-        document = Document(row["text"], row["title"], row["author"], row["site"], row["language"], row["published"])
+        document = Document(
+            row["text"],
+            row["title"],
+            row["author"],
+            row["site"],
+            row["language"],
+            row["published"],
+            marks=tuple(json.loads(row["marks"])),
+        )
     return Task(
         page_id=row["page_id"],
         url=row["url"],
@@ -733,6 +766,7 @@ def _task(row: sqlite3.Row, from_text: bool) -> Task:
         recipe=row["recipe"] or "",
         summarized_hash=row["summarized_hash"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
+        found=bool(row["found"]),
     )
 
 

@@ -947,7 +947,7 @@ REASONS = {
     "ClientConnectorError": Reason.CONNECT_ERROR,
     "ClientConnectorSSLError": Reason.TLS_ERROR,
     "ClientError": Reason.PROTOCOL_ERROR,
-    "ClientHttpProxyError": Reason.PROTOCOL_ERROR,
+    "ClientHttpProxyError": Reason.CONNECT_ERROR,
     "ClientOSError": Reason.CONNECT_ERROR,
     "ClientPayloadError": Reason.TRUNCATED_BODY,
     "ClientProxyConnectionError": Reason.CONNECT_ERROR,
