@@ -55,8 +55,9 @@ from pipeline.records import (
 BUSY_SECONDS = 30.0
 LOCK_SECONDS = 0.2
 """Whoever looks whether the lock is held (`check`) holds it no longer than that; so often it is tried while waiting."""
-ITEMS_A_TRANSACTION = 20_000
-"""Of those that are settled or ended together: the log takes so many, about 4 MB, and readers see them at once."""
+ITEMS_A_TRANSACTION = 2_000
+"""Of those that are settled or ended together. Each may change another page of the index by host, and 20,000 of a list
+of a million made the log 41 MB large."""
 LAST_HOST = "\U0010ffff"
 """After every host."""
 STATE_AFTER = {Outcome.SKIPPED: State.SKIPPED, Outcome.FAILED: State.FAILED, Outcome.DEFERRED: State.DEFERRED}
