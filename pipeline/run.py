@@ -21,7 +21,7 @@ from pipeline import addresses, embedded, engine, names, tokens, urls
 from pipeline.console import Console, report
 from pipeline.errors import ModelUnusable, PageNotDone, RunLost
 from pipeline.extract import Extractor, read_page
-from pipeline.fetch import Fetcher
+from pipeline.fetch import Fetcher, Limits
 from pipeline.frontier import Frontier
 from pipeline.page import Steps, Written, process
 from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Outcome, Page, Reason, Refusal, Task
@@ -108,10 +108,18 @@ class Night:
     """What one run owns: the store and its thread, and whether it has been told to stop."""
 
     def __init__(
-        self, settings: Settings, store: Store, thread: ThreadPoolExecutor, console: Console, clock: Clock = now
+        self,
+        settings: Settings,
+        store: Store,
+        thread: ThreadPoolExecutor,
+        console: Console,
+        clock: Clock = now,
+        *,
+        limits: Limits | None = None,
     ) -> None:
         self._now = clock
         self._settings = settings
+        self._limits = limits or Limits()
         self._store = store
         self._thread = thread
         self._console = console
@@ -184,6 +192,7 @@ class Night:
 
     async def _work(self, errand: Errand) -> None:
         """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
+        await asyncio.to_thread(tokens.count, "")  # reads the vocabulary, which takes half a second
         async with AsyncExitStack() as stack:
             writers = await stack.enter_async_context(Writers(self._settings, await self._books(), self._console.warn))
             await self._get_ready(writers, errand)
@@ -398,6 +407,7 @@ class Night:
             respect_robots=not self._settings.ignore_robots,
             now=self._now,
             is_list=urls.is_list,
+            limits=self._limits,
         )
 
     def _extractor(self) -> Extractor:
