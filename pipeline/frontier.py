@@ -64,6 +64,8 @@ class Frontier:
         self._in_work: dict[int, tuple[Task, _Host]] = {}
         self._last_host = ""
         self._more_hosts = True
+        self._handed_out: set[int] = set()
+        self._look_again = False
         self._stopped = False
         self._changed = asyncio.Event()
         self._one_asks = asyncio.Lock()
@@ -75,7 +77,10 @@ class Frontier:
                 self._changed.clear()
                 await self._fill_window()
                 if not self._window:
-                    return None
+                    if not self._look_again:
+                        return None
+                    self._from_the_first_host()
+                    continue
                 # One that got free while the store was asked comes with the next round: its tasks are not here yet.
                 host = min(filter(self._has_more, self._window), key=self._ready, default=None)
                 if host and self._ready(host) <= self._clock():
@@ -104,8 +109,13 @@ class Frontier:
     def begin_again(self) -> None:
         """Looks for tasks from the first host on: some may have become ready anew."""
         self._window.clear()
-        self._last_host = ""
-        self._more_hosts = True
+        self._handed_out.clear()
+        self._from_the_first_host()
+
+    def look_again(self) -> None:
+        """There are new tasks in the store: they are looked for when nothing else is left, and nothing comes twice."""
+        self._look_again = True
+        self._changed.set()
 
     def stop(self) -> None:
         """No further task is handed out."""
@@ -119,22 +129,28 @@ class Frontier:
     def _ready(self, host: _Host) -> float:
         return max(self._ready_at(host.name), host.next_at)
 
+    def _from_the_first_host(self) -> None:
+        self._last_host = ""
+        self._more_hosts = True
+        self._look_again = False
+
     def _hand_out(self, host: _Host) -> Task:
         task = host.tasks.popleft()
         host.in_work += 1
         # It has not taken its turn yet: the next is not handed out only to wait for it.
         host.next_at = self._clock() + self._spacing(host.name)
         self._in_work[task.page_id] = task, host
+        self._handed_out.add(task.page_id)
         return task
 
     async def _fill_window(self) -> None:
-        for host in [host for host in self._window if not host.tasks and not host.is_read]:
-            rows = await self._tasks_after(host.name, host.position, TASKS_A_HOST)
-            host.tasks.extend(task for _, task in rows)
-            if rows:
-                host.position = rows[-1][0]
-            else:
-                host.is_read = True
+        for host in list(self._window):
+            while not host.tasks and not host.is_read:
+                rows = await self._tasks_after(host.name, host.position, TASKS_A_HOST)
+                # One that is worked on still is here again, after `look_again`.
+                host.tasks.extend(task for _, task in rows if task.page_id not in self._handed_out)
+                host.is_read = not rows
+                host.position = rows[-1][0] if rows else host.position
         for host in [host for host in self._window if host.is_read and not host.tasks and not host.in_work]:
             self._window.remove(host)
         if self._more_hosts and len(self._window) < HOSTS_IN_WINDOW // 2:

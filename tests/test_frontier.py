@@ -49,13 +49,15 @@ class Queue:
 
     def __init__(self, pages: dict[str, int]) -> None:
         self._tasks: dict[str, list[tuple[int, Task]]] = {}
-        number = 0
+        self._number = 0
+        self.add(**pages)
+
+    def add(self, **pages: int) -> None:
         for host, count in pages.items():
             for _ in range(count):
-                number += 1
-                task = Task(number, f"http://{host}/{number}", host)
-                self._tasks.setdefault(host, []).append((number, task))
-        self.most_in_window = 0
+                self._number += 1
+                task = Task(self._number, f"http://{host}/{self._number}", host)
+                self._tasks.setdefault(host, []).append((self._number, task))
 
     async def hosts_after(self, host: str, most: int) -> Sequence[str]:
         return sorted(name for name in self._tasks if name > host)[:most]
@@ -311,3 +313,28 @@ def test_a_worker_gets_no_page_only_to_wait_for_the_turn_of_another() -> None:
 
     asyncio.run(main())
     assert handed_out == [0.0, 21.0, 25.0, 29.0]
+
+
+def test_what_is_found_on_the_way_is_handed_out_too_and_nothing_twice() -> None:
+    """A page that is worked on still is in the store as one to be done; its host may have more than before."""
+    clock, queue = Clock(), Queue({"a.example": 12, "b.example": 1})
+    handed_out: list[int] = []
+
+    async def main() -> None:
+        ready, spacing = (lambda host: 0.0), (lambda host: 0.0)
+        frontier = Frontier(queue.hosts_after, queue.tasks_after, ready, spacing, clock.time, clock.sleep)
+
+        async def work(task: Task) -> None:
+            handed_out.append(task.page_id)
+            if task.page_id == 13:
+                queue.add(**{"a.example": 4, "c.example": 2})
+                frontier.look_again()
+            frontier.done(task)
+            await clock.sleep(10.0)
+
+        time = asyncio.ensure_future(clock.run())
+        await engine.run(frontier.next, work, frontier.done, 30)
+        time.cancel()
+
+    asyncio.run(main())
+    assert sorted(handed_out) == list(range(1, 20))

@@ -52,13 +52,13 @@ class Tonight:
 
 
 class OneNight(Night):
-    """A night of the program, but for its time, its lookup of names and how long it waits."""
+    """A night of the program, but for what it sleeps by, and its lookup of names."""
 
     tonight: Tonight
 
     def _hosts(self) -> Hosts:
         hosts = super()._hosts()
-        hosts.clock, hosts.sleep, hosts.now = self.tonight.clock, self.tonight.sleep, self.tonight.now
+        hosts.clock, hosts.sleep = self.tonight.clock, self.tonight.sleep
         return hosts
 
     def _fetcher(self, model_hosts: Any, hosts: Hosts) -> Fetcher:
@@ -69,7 +69,7 @@ class OneNight(Night):
             limits=self.tonight.limits,
             respect_robots=not self._settings.ignore_robots,
             resolve=lambda host: ["127.0.0.1"],
-            now=hosts.now,
+            now=self.tonight.now,
         )
 
 
@@ -82,9 +82,10 @@ class World:
     async def night(self, *sources: str, tonight: Tonight | None = None, options: tuple[str, ...] = ()) -> None:
         given = settings(self.db, "--host", NOBODY, "--model-wait", "0s", "--max-age", "0s", *options)
         console = Console(-1)
-        with Store.open(self.db) as store, ThreadPoolExecutor(1, "store") as thread:
-            night = OneNight(given, store, thread, console)
-            night.tonight = tonight or Tonight()
+        tonight = tonight or Tonight()
+        with Store.open(self.db, clock=tonight.now) as store, ThreadPoolExecutor(1, "store") as thread:
+            night = OneNight(given, store, thread, console, tonight.now)
+            night.tonight = tonight
             await night.run(lists(given, sources, console))
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
