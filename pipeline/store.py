@@ -44,6 +44,7 @@ from pipeline.records import (
     Partial,
     PartsReduced,
     Paused,
+    Proxy,
     Reason,
     Recipe,
     Refusal,
@@ -749,7 +750,8 @@ class Store:
 
 def _plain(value: object) -> object:
     """What JSON has no form for, in one that is the same in every process."""
-    if is_dataclass(value):
+    # A proxy says itself how it may be told: without its password.
+    if is_dataclass(value) and not isinstance(value, Proxy):
         return {each.name: getattr(value, each.name) for each in fields(value)}
     return sorted(value) if isinstance(value, frozenset) else str(value)
 
