@@ -32,6 +32,8 @@ class _Host:
     is_read: bool = False
     """Whether the store has no more tasks of it."""
     in_work: int = 0
+    again: int = 0
+    """How many of its tasks, the first ones, have been handed out before."""
     is_known: bool = False
     """Whether a page of it has been in work: the first of a host has its robots.txt read, and others would wait."""
     next_at: float = -math.inf
@@ -41,6 +43,7 @@ class Frontier:
     """Hands out tasks until none is left or `stop` is called.
 
     `ready_at` gives the time, by `clock`, when a host may be asked next, `spacing` the seconds between two requests.
+    No more than `most` pages are handed out.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Frontier:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         per_host: int = 1,
+        most: int | None = None,
     ) -> None:
         self._hosts_after = hosts_after
         self._tasks_after = tasks_after
@@ -60,6 +64,7 @@ class Frontier:
         self._clock = clock
         self._sleep = sleep
         self._per_host = per_host
+        self._most = most
         self._window: deque[_Host] = deque()
         self._in_work: dict[int, tuple[Task, _Host]] = {}
         self._last_host = ""
@@ -82,11 +87,19 @@ class Frontier:
                     self._from_the_first_host()
                     continue
                 # One that got free while the store was asked comes with the next round: its tasks are not here yet.
-                host = min(filter(self._has_more, self._window), key=self._ready, default=None)
-                if host and self._ready(host) <= self._clock():
-                    return self._hand_out(host)
-                await self._until_changed(self._ready(host) - self._clock() if host else None)
+                hosts = [host for host in self._window if self._has_more(host)]
+                if self.is_full and not hosts:
+                    return None
+                ready_at = min(map(self._ready, hosts), default=None)
+                if ready_at is not None and ready_at <= self._clock():
+                    return self._hand_out(min(hosts, key=self._turn))
+                await self._until_changed(None if ready_at is None else ready_at - self._clock())
             return None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all pages are handed out that may be: only those that come again are to come."""
+        return self._most is not None and len(self._handed_out) >= self._most
 
     def done(self, task: Task, again: Task | None = None, seconds: float = 0.0) -> None:
         """The host of this task may be asked for its next page; said twice it counts once.
@@ -103,6 +116,7 @@ class Frontier:
             host.next_at = -math.inf
         if again:
             host.tasks.appendleft(again)
+            host.again += 1
             host.next_at = self._clock() + seconds
         self._changed.set()
 
@@ -124,10 +138,16 @@ class Frontier:
 
     def _has_more(self, host: _Host) -> bool:
         """Whether one more page of it can be in work."""
-        return bool(host.tasks) and host.in_work < (self._per_host if host.is_known else 1)
+        has_task = host.again if self.is_full else host.tasks
+        return bool(has_task) and host.in_work < (self._per_host if host.is_known else 1)
 
     def _ready(self, host: _Host) -> float:
         return max(self._ready_at(host.name), host.next_at)
+
+    def _turn(self, host: _Host) -> tuple[bool, bool, float]:
+        """What has been begun is ended first: else each host would have its robots.txt read before the first page."""
+        ready_at = self._ready(host)
+        return ready_at > self._clock(), not host.again, ready_at
 
     def _from_the_first_host(self) -> None:
         self._last_host = ""
@@ -136,6 +156,7 @@ class Frontier:
 
     def _hand_out(self, host: _Host) -> Task:
         task = host.tasks.popleft()
+        host.again = max(0, host.again - 1)
         host.in_work += 1
         # It has not taken its turn yet: the next is not handed out only to wait for it.
         host.next_at = self._clock() + self._spacing(host.name)

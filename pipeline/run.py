@@ -272,27 +272,17 @@ class Night:
 
     async def _until_done(self, frontier: Frontier, steps: Steps) -> None:
         """Works until the list is done, the limit is reached, or the grace after a signal or its time has run out."""
-        taken = 0
 
         async def next_task() -> Task | None:
-            nonlocal taken
-            if taken == self._settings.limit:
-                self._limited = True
-                return None
-            # Counted before the wait: others ask meanwhile.
-            taken += 1
             task = await frontier.next()
-            taken -= task is None
+            self._limited = self._limited or (task is None and frontier.is_full)
             return task
 
         async def work(task: Task) -> None:
-            nonlocal taken
             if task.waits_for_model:
                 frontier.done(task)
             if await process(task, steps):
                 self._console.page(await self._stored(self._store.result, task.page_id))
-            else:
-                taken -= 1
 
         grace = self._settings.grace.total_seconds()
         loop = asyncio.get_running_loop()
@@ -428,6 +418,7 @@ class Night:
             hosts.clock,
             hosts.sleep,
             hosts.per_host,
+            self._settings.limit,
         )
 
     def _hosts(self) -> Hosts:

@@ -252,6 +252,47 @@ def test_the_end_of_a_page_that_came_again_frees_its_host_once() -> None:
     asyncio.run(main())
 
 
+def first_requests(most: int | None) -> list[str]:
+    """Who is asked when each page needs its host twice, as the first of a host does: robots.txt comes before it."""
+    asked: list[str] = []
+
+    async def main() -> None:
+        clock, queue = Clock(), Queue({f"h{number:02}.example": 2 for number in range(40)})
+        frontier = Frontier(
+            queue.hosts_after,
+            queue.tasks_after,
+            lambda host: -math.inf,
+            lambda host: 1.0,
+            clock.time,
+            clock.sleep,
+            most=most,
+        )
+
+        async def one(task: Task) -> None:
+            asked.append(f"{task.host} {task.pauses}")
+            await clock.sleep(0.1)
+            if not task.pauses:
+                frontier.done(task, replace(task, pauses=1), 1.0)
+
+        time = asyncio.ensure_future(clock.run())
+        await engine.run(frontier.next, one, frontier.done, 2)
+        time.cancel()
+
+    asyncio.run(main())
+    return asked
+
+
+def test_a_page_that_was_begun_goes_before_one_of_a_host_that_nobody_has_asked() -> None:
+    asked = first_requests(None)
+    assert len(asked) == 160
+    assert asked.index("h00.example 1") < 25, "and not behind the robots.txt of all"
+
+
+def test_no_more_pages_are_begun_than_may_be_and_all_of_these_are_ended() -> None:
+    assert sorted(first_requests(3)) == [f"h0{number}.example {again}" for number in range(3) for again in (0, 1)]
+    assert first_requests(0) == []
+
+
 def test_a_page_comes_again_no_earlier_than_it_said_whatever_its_host_is_called() -> None:
     """`ready_at` may know it by another name than the list: then the page would come again and again at once."""
     handed_out: list[float] = []
