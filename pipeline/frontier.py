@@ -65,7 +65,9 @@ class Frontier:
         self._sleep = sleep
         self._per_host = per_host
         self._most = most
-        self._window: deque[_Host] = deque()
+        self._window: dict[_Host, None] = {}
+        self._hungry: list[_Host] = []
+        """Those of the window whose next tasks are still in the store."""
         self._in_work: dict[int, tuple[Task, _Host]] = {}
         self._last_host = ""
         self._more_hosts = True
@@ -87,13 +89,12 @@ class Frontier:
                     self._from_the_first_host()
                     continue
                 # One that got free while the store was asked comes with the next round: its tasks are not here yet.
-                hosts = [host for host in self._window if self._has_more(host)]
-                if self.is_full and not hosts:
+                host = min(filter(self._has_more, self._window), key=self._turn, default=None)
+                if self.is_full and not host:
                     return None
-                ready_at = min(map(self._ready, hosts), default=None)
-                if ready_at is not None and ready_at <= self._clock():
-                    return self._hand_out(min(hosts, key=self._turn))
-                await self._until_changed(None if ready_at is None else ready_at - self._clock())
+                if host and self._ready(host) <= self._clock():
+                    return self._hand_out(host)
+                await self._until_changed(self._ready(host) - self._clock() if host else None)
             return None
 
     @property
@@ -118,11 +119,13 @@ class Frontier:
             host.tasks.appendleft(again)
             host.again += 1
             host.next_at = self._clock() + seconds
+        self._leave(host)
         self._changed.set()
 
     def begin_again(self) -> None:
         """Looks for tasks from the first host on: some may have become ready anew."""
         self._window.clear()
+        self._hungry.clear()
         self._handed_out.clear()
         self._from_the_first_host()
 
@@ -147,7 +150,13 @@ class Frontier:
     def _turn(self, host: _Host) -> tuple[bool, bool, float]:
         """What has been begun is ended first: else each host would have its robots.txt read before the first page."""
         ready_at = self._ready(host)
-        return ready_at > self._clock(), not host.again, ready_at
+        is_ready = ready_at <= self._clock()
+        return not is_ready, is_ready and not host.again, ready_at
+
+    def _leave(self, host: _Host) -> None:
+        """Takes a host that has nothing more out of the window."""
+        if host.is_read and not host.tasks and not host.in_work:
+            self._window.pop(host, None)
 
     def _from_the_first_host(self) -> None:
         self._last_host = ""
@@ -162,24 +171,29 @@ class Frontier:
         host.next_at = self._clock() + self._spacing(host.name)
         self._in_work[task.page_id] = task, host
         self._handed_out.add(task.page_id)
+        if not host.tasks:
+            self._hungry.append(host)
         return task
 
     async def _fill_window(self) -> None:
-        for host in list(self._window):
+        while self._hungry:
+            host = self._hungry[-1]
             while not host.tasks and not host.is_read:
                 rows = await self._tasks_after(host.name, host.position, TASKS_A_HOST)
                 # One that is worked on still is here again, after `look_again`.
                 host.tasks.extend(task for _, task in rows if task.page_id not in self._handed_out)
                 host.is_read = not rows
                 host.position = rows[-1][0] if rows else host.position
-        for host in [host for host in self._window if host.is_read and not host.tasks and not host.in_work]:
-            self._window.remove(host)
+            self._hungry.pop()
+            self._leave(host)
         if self._more_hosts and len(self._window) < HOSTS_IN_WINDOW // 2:
             names = await self._hosts_after(self._last_host, HOSTS_IN_WINDOW)
             self._more_hosts = len(names) == HOSTS_IN_WINDOW
             if names:
                 self._last_host = names[-1]
-                self._window.extend(_Host(name) for name in names)
+                found = [_Host(name) for name in names]
+                self._window.update(dict.fromkeys(found))
+                self._hungry += reversed(found)
                 await self._fill_window()
 
     async def _until_changed(self, seconds: float | None) -> None:

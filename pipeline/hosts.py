@@ -112,6 +112,13 @@ class _Host:
     users: int = 0
     """Who waits for a turn, or has one."""
     sites: dict[str, HostSeen] = field(default_factory=dict)
+    not_before: datetime | None = None
+    """Until then it wants to be left alone, by whichever scheme it said so."""
+
+    def knows(self, seen: HostSeen) -> None:
+        """This is how one of its sites stands now."""
+        self.sites[seen.origin] = seen
+        self.not_before = max((site.not_before for site in self.sites.values() if site.not_before), default=None)
 
 
 @dataclass(slots=True)
@@ -242,7 +249,8 @@ class Hosts:
             if name not in self._hosts:
                 self._make_room()
                 host = _Host(name, self._delay, asyncio.Semaphore(self.per_host), self._delay)
-                host.sites = {row.origin: in_another_run(row, self.now()) for row in rows}
+                for row in rows:
+                    host.knows(in_another_run(row, self.now()))
                 self._hosts[name] = host
         return self._hosts[name]
 
@@ -258,7 +266,7 @@ class Hosts:
 
     async def _keep(self, host: _Host, seen: HostSeen) -> None:
         before = self._site(host, seen.origin)
-        host.sites[seen.origin] = seen
+        host.knows(seen)
         if replace(before, seen_at=seen.seen_at) != seen:
             await self._emit(seen)
 
@@ -267,9 +275,7 @@ class Hosts:
         host.ready_at = max(host.ready_at, host.asked_at + delay)
 
     def _pause_seconds(self, host: _Host) -> float:
-        """How long the host is still to be left alone because it said so, by whichever scheme."""
-        until = [site.not_before for site in host.sites.values() if site.not_before]
-        return (max(until) - self.now()).total_seconds() if until else 0.0
+        return (host.not_before - self.now()).total_seconds() if host.not_before else 0.0
 
     def _is_short(self, seconds: float) -> bool:
         return seconds <= min(LONGEST_WAIT_SECONDS, self._time_left())
