@@ -134,7 +134,7 @@ class Console:
             self._progress.advance(self._progress.task_ids[0])
 
     @contextmanager
-    def progress(self, total: int) -> Iterator[None]:
+    def progress(self, doing: str, total: int) -> Iterator[None]:
         """Shows how many of `total` pages are done, on a terminal only."""
         if not self._terminal.is_terminal or self.verbosity < 0 or (self.as_json and sys.stdout.isatty()):
             yield
@@ -144,7 +144,7 @@ class Console:
         with Progress(
             *columns, console=self._terminal, transient=True, redirect_stdout=False, redirect_stderr=False
         ) as self._progress:
-            self._progress.add_task("summarizing", total=total)
+            self._progress.add_task(doing, total=total)
             yield
         self._progress = None
 

@@ -75,6 +75,7 @@ ON CONFLICT (run_id, page_id) DO NOTHING
 PAGE_FETCHED_VALUES = (
     *("page_id", "text_hash", "title", "author", "site", "language", "published"),
     *("final_url", "status", "etag", "last_modified", "time"),
+    *("hidden_characters", "canonical", "marks"),
 )
 
 PAGE_FETCHED = """
@@ -82,6 +83,7 @@ UPDATE pages SET
     state = iif(state = 'summarized' AND text_hash IS :text_hash, state, 'fetched'),
     reason = NULL, detail = '', not_before = NULL, failures = 0,
     title = :title, author = :author, site = :site, language = :language, published = :published,
+    hidden_characters = :hidden_characters, canonical = :canonical, marks = :marks,
     final_url = :final_url, http_status = :status, etag = :etag, last_modified = :last_modified,
     fetched_at = :time, changed_at = iif(text_hash IS :text_hash, changed_at, :time), text_hash = :text_hash
 WHERE id = :page_id
@@ -89,10 +91,14 @@ WHERE id = :page_id
 
 PAGE_UNCHANGED = """
 UPDATE pages SET
-    state = 'summarized', reason = NULL, detail = '', not_before = NULL, failures = 0,
-    etag = coalesce(?, etag), last_modified = coalesce(?, last_modified), fetched_at = ?
-WHERE id = ?
+    state = iif(:summarized, 'summarized', 'fetched'), reason = iif(:summarized, NULL, 'fetch_only'),
+    detail = '', not_before = NULL, failures = 0,
+    hidden_characters = coalesce(:hidden_characters, hidden_characters),
+    canonical = coalesce(:canonical, canonical), marks = coalesce(:marks, marks),
+    etag = coalesce(:etag, etag), last_modified = coalesce(:last_modified, last_modified), fetched_at = :time
+WHERE id = :page_id
 """
+"""A text that has no summary yet is found unchanged only by who wants no more of it."""
 
 PAGE_SUMMARIZED = """
 UPDATE pages SET state = 'summarized', reason = NULL, detail = '', not_before = NULL, failures = 0
@@ -102,7 +108,8 @@ WHERE id = ?
 PAGE_NOT_DONE = """
 UPDATE pages SET
     state = coalesce(:state, state), reason = :reason, detail = :detail,
-    http_status = coalesce(:http_status, http_status), not_before = :not_before, failures = :failures
+    http_status = coalesce(:http_status, http_status), not_before = :not_before, failures = :failures,
+    marks = coalesce(:marks, marks)
 WHERE id = :page_id AND NOT (:by_model AND state = 'summarized')
 """
 """A page that stands as summarized has a summary of its present text: if no other one can be made, it keeps that."""
@@ -170,10 +177,40 @@ END_ITEM = """
 UPDATE items SET outcome = ?, reason = ?, started_at = ?, ended_at = ? WHERE run_id = ? AND page_id = ?
 """
 
+KILLED_BEFORE = """
+SELECT coalesce(min(id), :run_id) FROM runs
+WHERE id < :run_id AND id > coalesce((
+    SELECT max(id) FROM runs
+    WHERE id < :run_id AND NOT (
+        exit_code IS NULL AND source = :source AND json_remove(settings, '$.since') = json_remove(:settings, '$.since')
+    )
+), 0)
+"""
+"""The first of the runs right before this one that had its errand and its settings, and were killed all of them."""
+
+TAKE_OVER = """
+WITH ended AS (
+    SELECT page_id, outcome, reason, max(ended_at) AS ended_at FROM items
+    WHERE run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+        outcome IN ('failed', 'deferred', 'skipped') OR :force AND outcome IN ('summarized', 'unchanged')
+    )
+    GROUP BY page_id
+)
+UPDATE items SET
+    outcome = iif(ended.outcome IN ('summarized', 'unchanged'), 'unchanged', ended.outcome),
+    reason = iif(ended.outcome IN ('summarized', 'unchanged'), :done, ended.reason),
+    ended_at = ended.ended_at
+FROM ended
+WHERE items.run_id = :run_id AND items.page_id = ended.page_id AND items.ended_at IS NULL
+"""
+"""`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever."""
+
 SETTLE_FRESH = """
 UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = :time
 WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
-    SELECT 1 FROM pages WHERE pages.id = page_id AND state = 'summarized' AND fetched_at > :fresh
+    SELECT 1 FROM pages
+    WHERE pages.id = page_id AND fetched_at > :fresh
+        AND (state = 'summarized' OR state = 'fetched' AND :texts_only)
 )
 """
 
@@ -196,12 +233,12 @@ UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = '
 """
 
 COUNT_ITEMS = """
-SELECT outcome, count(*) FROM items WHERE run_id = ? GROUP BY outcome
+SELECT iif(reason IS 'fetch_only', 'fetched', outcome) AS outcome, count(*) FROM items WHERE run_id = ? GROUP BY 1
 """
 
 FAULT_COUNTS = """
 SELECT outcome, reason, count(*) FROM items
-WHERE run_id = ? AND outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND reason <> 'list'
+WHERE run_id = ? AND outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND reason NOT IN ('list', 'fetch_only')
 GROUP BY outcome, reason
 """
 
@@ -232,7 +269,7 @@ WHERE run_id = ? AND ended_at IS NULL ORDER BY last_attempt, host LIMIT 1
 TASKS_AFTER = """
 SELECT
     items.id AS item_id, pages.id AS page_id, url, pages.host, state, etag, last_modified, text_hash,
-    title, author, site, language, published, texts.text,
+    title, author, site, language, published, marks, texts.text,
     EXISTS (
         SELECT 1 FROM summaries
         WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
@@ -242,7 +279,11 @@ SELECT
         FROM summaries
         WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
     ) AS recipe,
-    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
+    (
+        SELECT text_hash FROM summaries WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
+    ) AS summarized_hash,
+    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags,
+    coalesce((SELECT min(list GLOB 'http*://*') FROM sources WHERE sources.page_id = pages.id), 0) AS found
 FROM items
 JOIN pages ON pages.id = items.page_id
 LEFT JOIN texts ON texts.hash = pages.text_hash
@@ -253,7 +294,9 @@ WHERE
     )
 ORDER BY items.last_attempt, items.id LIMIT :most
 """
-"""What has waited longest goes first: pages that were never tried, then those whose last try is the oldest."""
+"""A URL is the list only of what was found in a page; one on the command line has another (`command line`, `list:…`).
+
+What has waited longest goes first: pages that were never tried, then those whose last try is the oldest."""
 
 RECALL_MAP = """
 SELECT summary, tool_calls, tool_errors, primed, prompt_tokens, output_tokens, seconds
@@ -536,8 +579,9 @@ SELECT ended_at, exit_code FROM runs WHERE exit_code IS NOT NULL ORDER BY id DES
 """
 
 LAST_GOOD_RUN = """
-SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3)
+SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3) AND model <> ''
 """
+"""A run that only fetches has no model: it is no night."""
 
 COUNT_OLD_ITEMS = """
 SELECT count(*) FROM items WHERE run_id IN (

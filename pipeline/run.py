@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
@@ -19,14 +20,15 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from pipeline import addresses, engine, names, urls
 from pipeline.console import Console, report
 from pipeline.errors import ModelUnusable, PageNotDone, RunLost
-from pipeline.fetch import Fetcher
+from pipeline.extract import Extractor, read_page
+from pipeline.fetch import Fetcher, Limits
 from pipeline.frontier import Frontier
 from pipeline.page import Steps, Written, process
 from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Outcome, Page, Reason, Refusal, Task
-from pipeline.settings import Settings
+from pipeline.settings import KEEP, Settings
 from pipeline.store import Store, lock, now
 
-if TYPE_CHECKING:  # what works on pages is imported when there are any: a night with nothing to do ends sooner by 0.2 s
+if TYPE_CHECKING:  # what works with the model is imported for it: a night with nothing to do ends sooner by 0.2 s
     from pipeline.writers import Books, Writers
 
 LINES_A_TRANSACTION = 1_000
@@ -38,6 +40,7 @@ PRECEDENCE = (1, 10, 11, 143, 130, 12, 3, 0)
 Clock = Callable[[], datetime]
 P = ParamSpec("P")
 T = TypeVar("T")
+Write = Callable[[Task, Document], Awaitable[Written]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Errand:
     """The pages were asked for by name: none is passed over because it is fresh, or not to be asked yet."""
     fetched: bool = True
     """If not, the texts that are stored are summarized as they are, unless that has been done by the same recipe."""
+    summarized: bool = True
+    """If not, the texts are stored and wait for a later run: no model is asked, and none need be there."""
 
 
 def run(settings: Settings, errand: Errand, console: Console, clock: Clock = now) -> int:
@@ -72,8 +77,8 @@ def run(settings: Settings, errand: Errand, console: Console, clock: Clock = now
         return asyncio.run(Night(settings, store, thread, console, clock).run(errand))
 
 
-def lists(settings: Settings, sources: Sequence[str], console: Console) -> Errand:
-    """The errand of a night: the pages of all sources. Raises `UsageError`."""
+def lists(settings: Settings, sources: Sequence[str], console: Console, *, texts_only: bool = False) -> Errand:
+    """The errand of a night, or of a day (`texts_only`): the pages of all sources. Raises `UsageError`."""
     urls.check_sources(sources)
 
     def batches(store: Store, fetch: urls.Fetch) -> Iterator[Added]:
@@ -81,7 +86,7 @@ def lists(settings: Settings, sources: Sequence[str], console: Console) -> Erran
         while batch := tuple(islice(found, LINES_A_TRANSACTION)):
             yield Added(batch)
 
-    return Errand(" ".join(sources), batches)
+    return Errand(" ".join(["fetch"] * texts_only + [*sources]), batches, summarized=not texts_only)
 
 
 def lines(
@@ -93,20 +98,31 @@ def lines(
     fetch: urls.Fetch | None = None,
 ) -> Iterator[Line]:
     """The lines of all sources; without `fetch`, none of lists on the web. Raises `UsageError`."""
-    # An address or a port is judged when it is asked for: the settings that open it may change from night to night.
-    policy = addresses.AddressPolicy(allow_private=True)
-    check = partial(addresses.check_url, policy=policy)
-    return urls.read(sources, check, secret, since=since, fetch=fetch, note=note)
+    return urls.read(sources, _check(), secret, since=since, fetch=fetch, note=note)
+
+
+def _check() -> urls.Check:
+    """Judges the lines of lists. An address or a port is judged when it is asked for: the settings that open it may
+    change from night to night."""
+    return partial(addresses.check_url, policy=addresses.AddressPolicy(allow_private=True))
 
 
 class Night:
     """What one run owns: the store and its thread, and whether it has been told to stop."""
 
     def __init__(
-        self, settings: Settings, store: Store, thread: ThreadPoolExecutor, console: Console, clock: Clock = now
+        self,
+        settings: Settings,
+        store: Store,
+        thread: ThreadPoolExecutor,
+        console: Console,
+        clock: Clock = now,
+        *,
+        limits: Limits | None = None,
     ) -> None:
         self._now = clock
         self._settings = settings
+        self._limits = limits or Limits()
         self._store = store
         self._thread = thread
         self._console = console
@@ -121,13 +137,13 @@ class Night:
         """The whole night, from the first line to the exit code."""
         settings = self._settings
         with self._signals(), self._bounded():
-            await self._stored(self._store.begin_run, errand.source, _model_of(settings), settings.public())
+            await self._stored(self._store.begin_run, errand.source, _model_of(settings, errand), settings.public())
             try:
                 await self._gather(errand)
-                await self._stored(self._store.settle, settings.max_age, settings.force or errand.named)
+                await self._stored(self._settle, errand)
                 await self._tell_settled()
                 if await self._stored(self._store.to_do):
-                    await self._work(errand)
+                    await (self._work(errand) if errand.summarized else self._store_texts(errand))
             except BaseException as error:
                 lost = _lost(error)
                 with contextlib.suppress(RunLost):
@@ -179,29 +195,23 @@ class Night:
 
     async def _work(self, errand: Errand) -> None:
         """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
-        from pipeline.extract import Extractor  # noqa: PLC0415
+        from pipeline import tokens  # noqa: PLC0415
         from pipeline.writers import Writers  # noqa: PLC0415
 
+        await asyncio.to_thread(tokens.count, "")  # reads the vocabulary, which takes half a second
         async with AsyncExitStack() as stack:
             writers = await stack.enter_async_context(Writers(self._settings, await self._books(), self._console.warn))
             await self._get_ready(writers, errand)
-            extractor = await stack.enter_async_context(Extractor(EXTRACTORS))
+            extractor = await stack.enter_async_context(self._extractor())
             frontier = self._frontier(errand)
             fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, frontier))
-
-            async def fetch(task: Task) -> Page | NotModified | Refusal:
-                # The next page of its host is fetched while this one is read and summarized.
-                try:
-                    return await fetcher.fetch(task)
-                finally:
-                    frontier.done(task)
 
             async def write(task: Task, document: Document) -> Written:
                 if not (errand.fetched or self._settings.force) and task.recipe == writers.recipe(task):
                     raise PageNotDone(Reason.SAME_RECIPE)
                 return await writers.write(task, document)
 
-            steps = Steps(fetch, extractor.extract, write, self._emit, self._now)
+            steps = self._steps(errand, frontier, fetcher, extractor, write)
             done = -1
             while True:
                 self._recipes = writers.recipes
@@ -213,6 +223,13 @@ class Night:
                 await self._stored(self._store.wake)
                 frontier.begin_again()
                 await writers.get_ready()
+
+    async def _store_texts(self, errand: Errand) -> None:
+        """Fetches what is to be fetched, and stores the texts."""
+        frontier = self._frontier(errand)
+        async with self._extractor() as extractor, self._fetcher(self._settings.hosts, frontier) as fetcher:
+            steps = self._steps(errand, frontier, fetcher, extractor, None)
+            await self._until_done(frontier, steps)
 
     async def _get_ready(self, writers: Writers, errand: Errand) -> None:
         """Raises `ModelUnusable` also when the model's server is down and there is nothing to do without it."""
@@ -276,7 +293,8 @@ class Night:
                 self._stop = stop
                 if self._is_stopping:
                     stop(False)
-                with self._console.progress(await self._stored(self._store.to_do)):
+                doing = "summarizing" if steps.summarize else "fetching"
+                with self._console.progress(doing, await self._stored(self._store.to_do)):
                     await engine.run(next_task, work, frontier.done, self._settings.workers)
         except TimeoutError:
             if not self._is_stopping:
@@ -311,6 +329,48 @@ class Night:
 
     # What the phases are made of
 
+    def _steps(
+        self, errand: Errand, frontier: Frontier, fetcher: Fetcher, extractor: Extractor, write: Write | None
+    ) -> Steps:
+        async def fetch(task: Task) -> Page | NotModified | Refusal:
+            # The next page of its host is fetched while this one is read and summarized.
+            try:
+                answer = await fetcher.fetch(task)
+                if isinstance(answer, Page) and urls.is_list(answer.body):
+                    return await self._listed(task, answer, errand, frontier)
+                return answer
+            finally:
+                frontier.done(task)
+
+        return Steps(fetch, extractor.extract, write, self._emit, self._now, self._settings.respect_noai)
+
+    async def _listed(self, task: Task, page: Page, errand: Errand, frontier: Frontier) -> Refusal:
+        """A page that turned out to be a list: its pages are pages of this run. One in such a list is left at that."""
+        if task.found:
+            return Refusal(Reason.LIST, f"found in another list: give {urls.LIST_PREFIX}{page.url} as a source")
+        secret = await self._stored(self._store.secret)
+        lines, outcome = await asyncio.to_thread(urls.lines_of_page, page, _check(), secret, since=self._settings.since)
+        for row in await self._stored(self._add_found, Added(lines), errand):
+            self._console.page(row)
+        frontier.look_again()
+        return outcome
+
+    def _add_found(self, found: Added, errand: Errand) -> list[sqlite3.Row]:
+        """Adds pages to the run while it works; gives those that are done with that."""
+        last = self._store.last_item()
+        self._store.apply(found)
+        self._settle(errand, last)
+        return [row for _, row in self._store.settled_after(last, len(found.lines))]
+
+    def _settle(self, errand: Errand, after: int = 0) -> None:
+        self._store.settle(
+            self._settings.max_age,
+            self._settings.force or errand.named,
+            done=Reason.FRESH if errand.fetched else Reason.SAME_RECIPE,
+            texts_only=not errand.summarized,
+            after=after,
+        )
+
     async def _books(self) -> Books:
         from pipeline.summarizer import Memory  # noqa: PLC0415
         from pipeline.writers import Books  # noqa: PLC0415
@@ -338,10 +398,14 @@ class Night:
         loop = asyncio.get_running_loop()
         tasks_after = self._bound(partial(self._store.tasks_after, from_text=not errand.fetched))
 
-        async def anew(host: str, position: int, most: int) -> list[tuple[int, Task]]:
-            return [(place, task.as_if_new()) for place, task in await tasks_after(host, position, most)]
+        def as_asked(task: Task) -> Task:
+            if self._settings.force and errand.fetched:
+                return task.as_if_new()
+            return task if errand.summarized else task.to_be_fetched()
 
-        tasks = anew if self._settings.force and errand.fetched else tasks_after
+        async def tasks(host: str, position: int, most: int) -> list[tuple[int, Task]]:
+            return [(place, as_asked(task)) for place, task in await tasks_after(host, position, most)]
+
         return Frontier(self._bound(self._store.hosts_after), tasks, self._settings.delay, loop.time)
 
     def _fetcher(self, model_hosts: Sequence[str], frontier: Frontier) -> Fetcher:
@@ -351,13 +415,20 @@ class Night:
             turn=frontier.turn,
             respect_robots=not self._settings.ignore_robots,
             now=self._now,
+            is_list=urls.is_list,
+            limits=self._limits,
         )
+
+    def _extractor(self) -> Extractor:
+        return Extractor(EXTRACTORS, read=partial(read_page, comments=self._settings.comments == KEEP))
 
     def _policy(self, model_hosts: Sequence[str]) -> addresses.AddressPolicy:
         settings = self._settings
         return addresses.AddressPolicy(
             allow_private=settings.allow_private_network,
             allowed_networks=settings.allow_network,
+            allowed_ports=addresses.WEB_PORTS | set(settings.allow_port),
+            proxy=settings.proxy,
             blocked_endpoints=frozenset().union(*map(names.endpoints_of, model_hosts)),
         )
 
@@ -430,8 +501,10 @@ def _nobody(now: bool) -> None:
     """Who is to stop while nothing is under way."""
 
 
-def _model_of(settings: Settings) -> str:
-    """What the run's model is called, before it is looked for."""
+def _model_of(settings: Settings, errand: Errand) -> str:
+    """What the run's model is called, before it is looked for; empty if none is asked."""
+    if not errand.summarized:
+        return ""
     if not settings.embedded:
         return settings.model
     from pipeline import embedded  # noqa: PLC0415

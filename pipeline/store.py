@@ -14,7 +14,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import singledispatchmethod
 from pathlib import Path
@@ -293,6 +293,8 @@ class Store:
         self.path = path
         self._now = clock
         self.run_id = 0
+        self._goes_on_from = 0
+        """The first of the killed runs that this one goes on with; this one itself, if there are none."""
         self._before_first_item = 0
         self._first_host = ""
         self._connection = connection
@@ -376,8 +378,10 @@ class Store:
                 "UPDATE runs SET state = 'interrupted', ended_at = coalesce(ended_at, ?) WHERE state = 'running'",
                 [iso(self._now())],
             )
-            row = [iso(self._now()), source, model, json.dumps(settings, default=str, ensure_ascii=False)]
-            self.run_id = db.execute(queries.BEGIN_RUN, row).lastrowid or 0
+            told = json.dumps(settings, default=_plain, ensure_ascii=False)
+            self.run_id = db.execute(queries.BEGIN_RUN, [iso(self._now()), source, model, told]).lastrowid or 0
+            errand = {"run_id": self.run_id, "source": source, "settings": told}
+            (self._goes_on_from,) = db.execute(queries.KILLED_BEFORE, errand).fetchone()
             (self._before_first_item,) = db.execute(queries.LAST_ITEM).fetchone()
 
     def end_run(self, state: str, exit_code: int, waiting: str | None) -> None:
@@ -441,6 +445,7 @@ class Store:
                 "page_id": event.task.page_id,
                 "text_hash": document.hash,
                 "time": iso(event.ended_at),
+                "marks": json.dumps(document.marks),
             }
         )
         db.execute(queries.PAGE_FETCHED, {name: row[name] for name in queries.PAGE_FETCHED_VALUES})
@@ -453,9 +458,18 @@ class Store:
 
     @_write.register
     def _(self, event: Unchanged, db: sqlite3.Connection) -> None:
-        page = event.page
-        validators = [page.etag, page.last_modified] if page else [None, None]
-        db.execute(queries.PAGE_UNCHANGED, [*validators, iso(event.ended_at), event.task.page_id])
+        page, task, document = event.page, event.task, event.document
+        row = {
+            "page_id": task.page_id,
+            "summarized": task.summarized,
+            "etag": page.etag if page else None,
+            "last_modified": page.last_modified if page else None,
+            "hidden_characters": document.hidden_characters if document else None,
+            "canonical": document.canonical if document else None,
+            "marks": json.dumps(document.marks) if document else None,
+            "time": iso(event.ended_at),
+        }
+        db.execute(queries.PAGE_UNCHANGED, row)
         self._attempt(db, event, Stage.FETCH, event.reason.value)
         self._end_item(db, event, Outcome.UNCHANGED, event.reason.value)
 
@@ -526,6 +540,7 @@ class Store:
             "http_status": stands.status,
             "not_before": iso(stands.not_before) if stands.not_before else None,
             "failures": failures,
+            "marks": None if event.marks is None else json.dumps(event.marks),
             "by_model": event.stage in (Stage.MAP, Stage.REDUCE),
         }
         db.execute(queries.PAGE_NOT_DONE, row)
@@ -548,17 +563,36 @@ class Store:
 
     # Back into tasks and answers
 
-    def settle(self, max_age: timedelta, force: bool) -> None:
-        """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet."""
+    def settle(
+        self,
+        max_age: timedelta,
+        force: bool,
+        *,
+        done: Reason = Reason.FRESH,
+        texts_only: bool = False,
+        after: int = 0,
+    ) -> None:
+        """Ends those items of this run, `after` one of them, that need no work: fresh pages, and those not to be asked.
+
+        With `texts_only` a fresh text is enough, though it has no summary.
+
+        If this run goes on with one that was killed, what failed in that one has had its turn for tonight: it would
+        count as failed once a kill, and be given up in one bad night. With `force` no page is passed over but those
+        that the killed run had done, which end as unchanged for the reason `done`.
+        """
+        time = self._now()
+        if self._goes_on_from < self.run_id:
+            killed = {"run_id": self.run_id, "first": self._goes_on_from, "since": iso(time - max_age)}
+            with self.transaction("settle") as db:
+                db.execute(queries.TAKE_OVER, killed | {"force": force, "done": done.value})
         if force:
             return
-        time = self._now()
-        values = {"time": iso(time), "fresh": iso(time - max_age)}
-        self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values)
+        values = {"time": iso(time), "fresh": iso(time - max_age), "texts_only": texts_only}
+        self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values, after)
 
-    def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object]) -> None:
-        """Makes these changes to all items of this run, a range of them a transaction."""
-        after, (last,) = self._before_first_item, self._one(queries.LAST_ITEM)
+    def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object], after: int = 0) -> None:
+        """Makes these changes to all items of this run, or those `after` one, a range of them a transaction."""
+        after, last = max(after, self._before_first_item), self.last_item()
         while after < last:
             until = min(after + ITEMS_A_TRANSACTION, last)
             row = {"run_id": self.run_id, "after": after, "last": until, **values}
@@ -669,6 +703,10 @@ class Store:
         """One page as it stands, and what this run did with it: the `--json` line of a run."""
         return self._one(queries.RESULT, [self.run_id, page_id])
 
+    def last_item(self) -> int:
+        """The highest id of an item, which is one of this run if it has any; 0 if there is none at all."""
+        return int(self._one(queries.LAST_ITEM)[0])
+
     def settled_after(self, item_id: int, most: int) -> list[tuple[int, sqlite3.Row]]:
         """The next items of this run that are ended, each with its page as it stands."""
         after = max(item_id, self._before_first_item)
@@ -684,6 +722,13 @@ class Store:
 
     def _one(self, query: str, values: Sequence[object] = ()) -> sqlite3.Row:
         return self._rows(query, values)[0]
+
+
+def _plain(value: object) -> object:
+    """What JSON has no form for, in one that is the same in every process."""
+    if is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    return sorted(value) if isinstance(value, frozenset) else str(value)
 
 
 def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
@@ -702,7 +747,15 @@ def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
 def _task(row: sqlite3.Row, from_text: bool) -> Task:
     document = None
     if row["text"] is not None and (from_text or not row["summarized"]):
-        document = Document(row["text"], row["title"], row["author"], row["site"], row["language"], row["published"])
+        document = Document(
+            row["text"],
+            row["title"],
+            row["author"],
+            row["site"],
+            row["language"],
+            row["published"],
+            marks=tuple(json.loads(row["marks"])),
+        )
     return Task(
         page_id=row["page_id"],
         url=row["url"],
@@ -715,7 +768,9 @@ def _task(row: sqlite3.Row, from_text: bool) -> Task:
         summarized=bool(row["summarized"]) and not from_text,
         document=document,
         recipe=row["recipe"] or "",
+        summarized_hash=row["summarized_hash"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
+        found=bool(row["found"]),
     )
 
 

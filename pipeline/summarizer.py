@@ -149,8 +149,13 @@ class Summarizer:
 
     async def _chunks(self, task: Task, document: Document, kit: summarize.Kit) -> list[Chunk]:
         """How the text is cut: as it was, as far as that still fits."""
-        before = await self.memory.chunks(document.hash) or await self.memory.chunks(task.text_hash)
-        chunks = split(document.text, kit.limit, kit.measure, [chunk.text for chunk in before])
+        # A run that was killed, or a model that was down, may have left a fetched text that was never cut.
+        before: list[Chunk] = []
+        for known in (document.hash, task.text_hash, task.summarized_hash):
+            before = before or await self.memory.chunks(known)
+        # In a thread: the tokens of a megabyte are counted for a second.
+        kept = [chunk.text for chunk in before]
+        chunks = await asyncio.to_thread(split, document.text, kit.limit, kit.measure, kept)
         if chunks != before:
             await self.emit(Chunked(document.hash, tuple(chunks)))
         return chunks

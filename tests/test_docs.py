@@ -110,6 +110,7 @@ def example(option: click.Option) -> object:
         "cidr": "192.168.7.0/24",
         "url": "http://192.168.7.1:11434",
         "key=value": "top_k=20",
+        "proxy": "http://192.168.7.1:3128",
         "number": 3,
         "code": "ko",
     }
