@@ -79,7 +79,8 @@ def lists(settings: Settings, sources: Sequence[str], console: Console, *, texts
         while batch := tuple(islice(found, LINES_A_TRANSACTION)):
             yield Added(batch)
 
-    return Errand(" ".join(["fetch"] * texts_only + [*sources]), batches, summarized=not texts_only)
+    named = [urls.masked(source) for source in sources]
+    return Errand(" ".join(["fetch"] * texts_only + named), batches, summarized=not texts_only)
 
 
 def lines(
