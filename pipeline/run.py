@@ -324,7 +324,7 @@ class Night:
             # The next page of its host is fetched while this one is read and summarized.
             try:
                 answer = await fetcher.fetch(task)
-                if isinstance(answer, Page) and urls.is_list(answer.body):
+                if isinstance(answer, Page) and await asyncio.to_thread(urls.is_list, answer.body):
                     return await self._listed(task, answer, errand, frontier)
                 return answer
             finally:
