@@ -103,6 +103,9 @@ class Frontier:
     async def turn(self, host: str) -> None:
         """Waits until `host` may be sent one more request, and takes that turn."""
         now = self._clock()
+        if len(self._ready_at) > 2 * HOSTS_IN_WINDOW:
+            # A host that may be asked now is like one that never was: of a million hosts only those are kept that wait.
+            self._ready_at = {name: at for name, at in self._ready_at.items() if at > now}
         at = max(now, self._ready_at.get(host, now))
         self._ready_at[host] = at + self._delay
         if at > now:

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+AS_A_WRITER = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
+
+LOG_LIMIT = "PRAGMA journal_size_limit = {}"
+
+EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+DO_NOT_WAIT = "PRAGMA busy_timeout = 0"
+
+VERSION = "PRAGMA user_version"
+
+QUICK_CHECK = "PRAGMA quick_check(1)"
+
+COPY = "VACUUM INTO ?"
+
+LAST_RUN = """
+SELECT state, exit_code FROM runs ORDER BY id DESC LIMIT 1
+"""
+
 BEGIN_RUN = """
 INSERT INTO runs (started_at, state, source, model, settings) VALUES (?, 'running', ?, ?, ?)
 """
@@ -11,7 +29,13 @@ UPDATE runs SET state = ?, exit_code = ?, ended_at = ?, counts = ? WHERE id = ?
 """
 
 END_ITEMS = """
-UPDATE items SET reason = coalesce(reason, ?) WHERE run_id = ? AND ended_at IS NULL
+UPDATE items SET reason = coalesce(reason, :reason)
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL
+"""
+"""`+run_id`: the items of a run stand one after the other, and are gone through in their order, a few at a time."""
+
+LAST_ITEM = """
+SELECT coalesce(max(id), 0) FROM items
 """
 
 ADD_PAGE = """
@@ -153,22 +177,50 @@ END_ITEM = """
 UPDATE items SET outcome = ?, reason = ?, started_at = ?, ended_at = ? WHERE run_id = ? AND page_id = ?
 """
 
+KILLED_BEFORE = """
+SELECT coalesce(min(id), :run_id) FROM runs
+WHERE id < :run_id AND id > coalesce((
+    SELECT max(id) FROM runs
+    WHERE id < :run_id AND NOT (
+        exit_code IS NULL AND source = :source AND json_remove(settings, '$.since') = json_remove(:settings, '$.since')
+    )
+), 0)
+"""
+"""The first of the runs right before this one that had its errand and its settings, and were killed all of them."""
+
+TAKE_OVER = """
+WITH ended AS (
+    SELECT page_id, outcome, reason, max(ended_at) AS ended_at FROM items
+    WHERE run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+        outcome IN ('failed', 'deferred', 'skipped') OR :force AND outcome IN ('summarized', 'unchanged')
+    )
+    GROUP BY page_id
+)
+UPDATE items SET
+    outcome = iif(ended.outcome IN ('summarized', 'unchanged'), 'unchanged', ended.outcome),
+    reason = iif(ended.outcome IN ('summarized', 'unchanged'), :done, ended.reason),
+    ended_at = ended.ended_at
+FROM ended
+WHERE items.run_id = :run_id AND items.page_id = ended.page_id AND items.ended_at IS NULL
+"""
+"""`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever."""
+
 SETTLE_FRESH = """
 UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = :time
-WHERE run_id = :run_id AND ended_at IS NULL AND EXISTS (
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
     SELECT 1 FROM pages
-    WHERE pages.id = page_id AND fetched_at > :fetched_after
+    WHERE pages.id = page_id AND fetched_at > :fresh
         AND (state = 'summarized' OR state = 'fetched' AND :texts_only)
 )
 """
 
 SETTLE_NOT_DUE = """
 UPDATE items SET
-    outcome = (SELECT state FROM pages WHERE pages.id = page_id), ended_at = ?,
+    outcome = (SELECT state FROM pages WHERE pages.id = page_id), ended_at = :time,
     reason = (SELECT reason FROM pages WHERE pages.id = page_id)
-WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
     SELECT 1 FROM pages
-    WHERE pages.id = page_id AND state IN ('failed', 'deferred') AND (not_before > ? OR reason = 'gave_up')
+    WHERE pages.id = page_id AND state IN ('failed', 'deferred') AND (not_before > :time OR reason = 'gave_up')
 )
 """
 
@@ -184,16 +236,24 @@ COUNT_ITEMS = """
 SELECT iif(reason IS 'fetch_only', 'fetched', outcome) AS outcome, count(*) FROM items WHERE run_id = ? GROUP BY 1
 """
 
+FAULT_COUNTS = """
+SELECT outcome, reason, count(*) FROM items
+WHERE run_id = ? AND outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND reason NOT IN ('list', 'fetch_only')
+GROUP BY outcome, reason
+"""
+
 FAULTS = """
 SELECT items.outcome, items.reason, pages.url, pages.detail
-FROM items JOIN pages ON pages.id = items.page_id
-WHERE items.run_id = ? AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped')
-    AND items.reason NOT IN ('list', 'fetch_only')
-ORDER BY items.id
+FROM items CROSS JOIN pages ON pages.id = items.page_id
+WHERE
+    items.id > :after AND +items.run_id = :run_id
+    AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped')
+    AND items.reason IN (SELECT value FROM json_each(:reasons))
+ORDER BY items.id LIMIT :most
 """
 
 TO_DO = """
-SELECT count(*) FROM items WHERE run_id = ? AND ended_at IS NULL
+SELECT count(*) FROM items INDEXED BY items_to_do WHERE run_id = ? AND ended_at IS NULL
 """
 
 HOSTS_BETWEEN = """
@@ -202,7 +262,8 @@ WHERE run_id = ? AND ended_at IS NULL AND host > ? AND host < ? ORDER BY host LI
 """
 
 LONGEST_WAITING_HOST = """
-SELECT host FROM items WHERE run_id = ? AND ended_at IS NULL ORDER BY last_attempt, host LIMIT 1
+SELECT host FROM items INDEXED BY items_to_do
+WHERE run_id = ? AND ended_at IS NULL ORDER BY last_attempt, host LIMIT 1
 """
 
 TASKS_AFTER = """
@@ -218,6 +279,9 @@ SELECT
         FROM summaries
         WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
     ) AS recipe,
+    (
+        SELECT text_hash FROM summaries WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
+    ) AS summarized_hash,
     (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags,
     coalesce((SELECT min(list GLOB 'http*://*') FROM sources WHERE sources.page_id = pages.id), 0) AS found
 FROM items
@@ -258,12 +322,8 @@ WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
 )
 """
 
-LAST_ITEM = """
-SELECT coalesce(max(id), 0) FROM items WHERE run_id = ?
-"""
-
 SETTLED_AFTER = """
-SELECT id, page_id FROM items WHERE run_id = ? AND ended_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?
+SELECT id, page_id FROM items WHERE id > ? AND +run_id = ? AND ended_at IS NOT NULL ORDER BY id LIMIT ?
 """
 
 RESULT = """
@@ -291,9 +351,14 @@ WHERE :states = '[]' OR pages.state IN (SELECT value FROM json_each(:states))
 ORDER BY pages.id
 """
 
+PAGE_OF_KEY = """
+SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
+FROM pages WHERE key = ?
+"""
+
 FIND_PAGE = """
 SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
-FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
+FROM pages WHERE url = ? OR final_url = ? ORDER BY id LIMIT 1
 """
 
 REDIRECTED = """
@@ -428,10 +493,10 @@ SELECT host <> '' AND key NOT LIKE 'list:%' FROM pages WHERE id = ?
 
 TO_RETRY = """
 SELECT id FROM pages
-WHERE host <> '' AND key NOT LIKE 'list:%' AND iif(
+WHERE id > :after AND host <> '' AND key NOT LIKE 'list:%' AND iif(
     :reasons = '[]', state IN ('failed', 'deferred'), reason IN (SELECT value FROM json_each(:reasons))
 )
-ORDER BY id
+ORDER BY id LIMIT :most
 """
 
 WITH_TEXT = """
@@ -445,7 +510,7 @@ WITH candidates AS (
     FROM pages WHERE pages.text_hash IS NOT NULL
 )
 SELECT id FROM candidates
-WHERE (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
+WHERE id > :after AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
     AND (:models = '[]' OR model IN (SELECT value FROM json_each(:models)))
     AND (:tags = '[]' OR EXISTS (
         SELECT 1 FROM sources, json_each(sources.tags) AS tag
@@ -455,7 +520,7 @@ WHERE (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
         SELECT 1 FROM json_each(:sites) AS wanted
         WHERE wanted.value IN (site, host) OR substr(host, -length(wanted.value) - 1) = '.' || wanted.value
     ))
-ORDER BY id
+ORDER BY id LIMIT :most
 """
 
 SNAPSHOT = "BEGIN"

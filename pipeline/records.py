@@ -265,6 +265,8 @@ class Task:
     """The stored text, if it has no summary yet, or is to have another one."""
     recipe: str = ""
     """Of the newest summary, if it is of that text."""
+    summarized_hash: str = ""
+    """Of the text that the newest summary is of."""
     tags: frozenset[str] = frozenset()
     """Of the lines that it stands in."""
     found: bool = False
@@ -281,7 +283,9 @@ class Task:
 
     def as_if_new(self) -> Task:
         """The same page, of which nothing is known that could spare its site a request, or the model its work."""
-        return replace(self, etag="", last_modified="", text_hash="", summarized=False, document=None)
+        return replace(
+            self, etag="", last_modified="", text_hash="", summarized=False, summarized_hash="", document=None
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ EXTRACTORS = max(1, min(4, (os.cpu_count() or 2) - 1))
 PRECEDENCE = (1, 10, 11, 143, 130, 12, 3, 0)
 """Of several exit codes the first of these is told."""
 
+Clock = Callable[[], datetime]
 P = ParamSpec("P")
 T = TypeVar("T")
 Write = Callable[[Task, Document], Awaitable[Written]]
@@ -57,17 +58,20 @@ class Errand:
     """If not, the texts are stored and wait for a later run: no model is asked, and none need be there."""
 
 
-def run(settings: Settings, errand: Errand, console: Console) -> int:
-    """One night: the pages of an errand into summaries. Gives the exit code; raises `RunLost`."""
+def run(settings: Settings, errand: Errand, console: Console, clock: Clock = now) -> int:
+    """One night: the pages of an errand into summaries. Gives the exit code; raises `RunLost`.
+
+    `clock` says what time is written down, and which pages are due; nothing waits by it.
+    """
     if settings.vocabulary:
         tokens.load(settings.vocabulary)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go; the night goes on
     with (
         lock(settings.db, settings.lock_wait, console.say),
-        Store.open(settings.db) as store,
+        Store.open(settings.db, note=console.say, clock=clock) as store,
         ThreadPoolExecutor(1, "store") as thread,
     ):
-        return asyncio.run(Night(settings, store, thread, console).run(errand))
+        return asyncio.run(Night(settings, store, thread, console, clock).run(errand))
 
 
 def lists(settings: Settings, sources: Sequence[str], console: Console, *, texts_only: bool = False) -> Errand:
@@ -110,9 +114,11 @@ class Night:
         store: Store,
         thread: ThreadPoolExecutor,
         console: Console,
+        clock: Clock = now,
         *,
         limits: Limits | None = None,
     ) -> None:
+        self._now = clock
         self._settings = settings
         self._limits = limits or Limits()
         self._store = store
@@ -303,15 +309,16 @@ class Night:
             else None
         )
         counts = await self._stored(self._store.counts)
-        faults = await self._stored(self._store.faults)
+        fault_counts = await self._stored(self._store.fault_counts)
         codes = {128 + self._signal} if self._signal else {0}
-        codes |= {Reason(fault["reason"]).meaning.exit_code for fault in faults}
+        codes |= {reason.meaning.exit_code for _, reason in fault_counts}
         code = next(known for known in PRECEDENCE if known in codes)
         state = "interrupted" if self._signal else "finished"
         await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
         say = self._console.warn if code else self._console.say
         others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
-        for line in report(counts, faults, str(self._settings.db), others):
+        lines = partial(report, counts, fault_counts, self._store.faults, str(self._settings.db), others)
+        for line in await self._stored(lines):
             say(line)
         return code
 
@@ -330,7 +337,7 @@ class Night:
             finally:
                 frontier.done(task)
 
-        return Steps(fetch, extractor.extract, write, self._emit, now, self._settings.respect_noai)
+        return Steps(fetch, extractor.extract, write, self._emit, self._now, self._settings.respect_noai)
 
     async def _listed(self, task: Task, page: Page, errand: Errand, frontier: Frontier) -> Refusal:
         """A page that turned out to be a list: its pages are pages of this run. One in such a list is left at that."""
@@ -347,12 +354,17 @@ class Night:
         """Adds pages to the run while it works; gives those that are done with that."""
         last = self._store.last_item()
         self._store.apply(found)
-        self._settle(errand)
+        self._settle(errand, last)
         return [row for _, row in self._store.settled_after(last, len(found.lines))]
 
-    def _settle(self, errand: Errand) -> None:
-        passed_over = self._settings.force or errand.named
-        self._store.settle(self._settings.max_age, passed_over, texts_only=not errand.summarized)
+    def _settle(self, errand: Errand, after: int = 0) -> None:
+        self._store.settle(
+            self._settings.max_age,
+            self._settings.force or errand.named,
+            done=Reason.FRESH if errand.fetched else Reason.SAME_RECIPE,
+            texts_only=not errand.summarized,
+            after=after,
+        )
 
     async def _books(self) -> Books:
         store = self._store
@@ -371,7 +383,7 @@ class Night:
             failures_to_call=self._bound(store.failures_to_call),
             add_recipe=self._bound(store.add_recipe),
             emit=self._emit,
-            now=now,
+            now=self._now,
         )
 
     def _frontier(self, errand: Errand) -> Frontier:
@@ -394,6 +406,7 @@ class Night:
             user_agent=self._user_agent(),
             turn=frontier.turn,
             respect_robots=not self._settings.ignore_robots,
+            now=self._now,
             is_list=urls.is_list,
             limits=self._limits,
         )

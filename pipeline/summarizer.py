@@ -10,6 +10,7 @@ from functools import partial
 from itertools import count
 
 from pipeline import prompts, summarize, tokens, toolloop
+from pipeline.accept import worth
 from pipeline.chunk import split
 from pipeline.errors import PageFailed
 from pipeline.evidence import CARRIED, claims
@@ -148,7 +149,10 @@ class Summarizer:
 
     async def _chunks(self, task: Task, document: Document, kit: summarize.Kit) -> list[Chunk]:
         """How the text is cut: as it was, as far as that still fits."""
-        before = await self.memory.chunks(document.hash) or await self.memory.chunks(task.text_hash)
+        # A run that was killed, or a model that was down, may have left a fetched text that was never cut.
+        before: list[Chunk] = []
+        for known in (document.hash, task.text_hash, task.summarized_hash):
+            before = before or await self.memory.chunks(known)
         # In a thread: the tokens of a megabyte are counted for a second.
         kept = [chunk.text for chunk in before]
         chunks = await asyncio.to_thread(split, document.text, kit.limit, kit.measure, kept)
@@ -184,6 +188,7 @@ class Summarizer:
             measure=self.vocabulary.measure,
             limit=self._limit(task.url, language),
             accept=lambda written, source: self.accept(written, source, language),
+            worth=worth,
             allow_partial=self.allow_partial,
         )
 

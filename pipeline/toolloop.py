@@ -3,8 +3,8 @@
 The model is offered one tool and asked to call it. A right call is answered with the text; a wrong one with an
 error that names the right one; a model that does not call, or calls wrongly to the end, is *primed*: the right call
 and its result are put into the conversation for it. Then the task is repeated and the last request goes out without
-tools; an answer that cannot be used is asked for once more, otherwise. So the loop ends by construction, after at most
-`MAX_ASKED` + 2 requests.
+tools; an answer that cannot be used, or is worth little, is asked for once more, otherwise. So the loop ends by
+construction, after at most `MAX_ASKED` + 2 requests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
-from pipeline.errors import Malformed, NoTools, PageFailed, TooLong
+from pipeline.errors import Malformed, NoTools, PageFailed, PageNotDone, TooLong
 from pipeline.records import Answer, Message, Reason, Request, ToolCall, ToolSpec
 
 MAX_ASKED = 3
@@ -24,6 +24,8 @@ CALL_TOKENS = 160
 """Room for a call: a URL of 200 characters and the JSON around it."""
 TRUSTED_FAILURES = 3
 """After so many jobs in a row without a right call a model is not asked any more."""
+WORTH_ENOUGH = 0.5
+"""An answer of less worth is asked for once more, and the better one is taken."""
 
 _TRY_AGAIN = frozenset({Reason.LLM_TRUNCATED, Reason.LLM_EMPTY, Reason.LLM_ERROR, Reason.OUTPUT_REJECTED})
 """Faults of one answer: another seed may write a better one."""
@@ -34,6 +36,8 @@ _AROUND_A_CALL = 100
 Chat = Callable[[Request], Awaitable[Answer]]
 Lookup = Callable[[ToolCall], str | None]
 """A call → `None` if it is the right one, else the error that the model is told."""
+Showed = Callable[["Mode", "Mode", bool], None]
+"""`Ability.showed`."""
 T = TypeVar("T")
 
 
@@ -62,7 +66,7 @@ class Policy(str, Enum):
 class Ability:
     """What a model has shown of its calls, and so how it is to be asked next.
 
-    `failures` counts the jobs in a row that ended without a right call; it may be known from earlier nights.
+    `failures` counts the jobs in a row without a right call; it may be known from earlier nights.
     """
 
     def __init__(self, policy: Policy, knows_tools: bool, failures: int = 0) -> None:
@@ -86,7 +90,7 @@ class Ability:
         return Mode.TELL if self.mode is Mode.TELL else Mode.PRIME
 
     def showed(self, asked: Mode, ended: Mode, primed: bool) -> None:
-        """A job that began as `asked` has ended: as `ended`, with the call made for the model or by it."""
+        """A job that began as `asked` goes on as `ended`, with the call made for the model (`primed`) or by it."""
         if ended is Mode.TELL and asked is not Mode.TELL:
             self._knows_tools = False
         elif asked is Mode.ASK:
@@ -114,6 +118,8 @@ class Job(Generic[T]):
     num_predict: int
     more: int
     """`num_predict` of the second try: what there is room for."""
+    worth: Callable[[T], float]
+    """0–1: of what was read out of an answer, how much is sure to be about the text."""
     schema: dict[str, object] | None = None
     task_again: str = ""
     """What stands in the place of `task`, without a schema, where the first answer was no good."""
@@ -123,7 +129,7 @@ class Job(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """What was made of the last answer, and what the loop cost."""
+    """What was made of the last answer, and what the loop cost: tokens and seconds of all whole answers in it."""
 
     value: T
     tool_calls: int
@@ -132,40 +138,56 @@ class Outcome(Generic[T]):
     prompt_tokens: int
     output_tokens: int
     seconds: float
-    mode: Mode
-    """How it was run in the end: `TELL` when the server refused the tool."""
 
 
-async def run(job: Job[T], chat: Chat, mode: Mode) -> Outcome[T]:
-    """Carries out one job. Raises what `chat` raises; a fault of the call alone is not one of the job."""
-    asked = _Asked()
+def _nobody(asked: Mode, ended: Mode, primed: bool) -> None:
+    """Who is told what a model has shown, where nobody asks it again."""
+
+
+async def run(job: Job[T], chat: Chat, mode: Mode, showed: Showed = _nobody) -> Outcome[T]:
+    """Carries out one job. Raises what `chat` raises; a fault of the call alone is not one of the job.
+
+    `showed` is told as soon as it is known: a model that cannot call may not be able to write either.
+    """
+    answers: list[Answer] = []
+
+    async def noted(request: Request) -> Answer:
+        answer = await chat(request)
+        answers.append(answer)
+        return answer
+
+    asked, began = _Asked(), mode
     if mode in (Mode.ASK, Mode.INSIST):
         try:
-            asked = await _asked(job, chat)
+            asked = await _asked(job, noted)
         except NoTools:
             mode = Mode.TELL
+    primed = not asked.right and mode is not Mode.TELL
+    showed(began, mode, primed)
     if mode is Mode.INSIST and not asked.right:
-        raise PageFailed(Reason.LLM_UNREAD, f"no right call of {job.tool.name} in {len(asked.answers)} answers")
-    value, last = await _answered(job, chat, mode)
-    answers = (*asked.answers, last)
+        raise PageFailed(Reason.LLM_UNREAD, f"no right call of {job.tool.name} in {len(answers)} answers")
+    value = await _answered(job, noted, mode)
     return Outcome(
         value,
         asked.calls,
         asked.errors,
-        not asked.right and mode is not Mode.TELL,
+        primed,
         sum(answer.prompt_tokens for answer in answers),
         sum(answer.output_tokens for answer in answers),
         sum(answer.seconds for answer in answers),
-        mode,
     )
 
 
-async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
-    """The last answer and what was read out of it. One that cannot be used is asked for once more, changed."""
+async def _answered(job: Job[T], chat: Chat, mode: Mode) -> T:
+    """What was read out of the last answer. One that is no good is asked for once more, changed."""
     request = Request(_with_text(job, mode, job.task), job.num_predict, schema=job.schema)
+    read: list[T] = []
+    bounded = False
+    no_good = True
     try:
-        answer = await chat(request)
-        return job.read(_no_call(answer.text, job.tool)), answer
+        read.append(job.read(_no_call((await chat(request)).text, job.tool)))
+        if job.worth(read[0]) >= WORTH_ENOUGH:
+            return read[0]
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
@@ -176,8 +198,13 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
         request = replace(request, schema=job.schema_again)
     elif job.task_again and no_good:
         request = replace(request, messages=_with_text(job, mode, job.task_again), schema=None)
-    answer = await chat(request)
-    return job.read_again(_no_call(answer.text, job.tool)), answer
+    try:
+        read.append(job.read_again(_no_call((await chat(request)).text, job.tool)))
+    except PageNotDone:
+        # Also when the server is down by now: what can be had is not thrown away, and paid for again.
+        if not read:
+            raise
+    return max(read, key=job.worth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +214,11 @@ class _Asked:
     right: bool = False
     calls: int = 0
     errors: int = 0
-    answers: tuple[Answer, ...] = ()
 
 
 async def _asked(job: Job[T], chat: Chat) -> _Asked:
     """Asks the model to call until it does so rightly, does not call at all, or has been asked often enough."""
     messages: tuple[Message, ...] = (Message("system", job.system), Message("user", job.ask))
-    answers: list[Answer] = []
     calls = errors = 0
     again = False
     for _ in range(MAX_ASKED):
@@ -204,7 +229,6 @@ async def _asked(job: Job[T], chat: Chat) -> _Asked:
                 break
             again = True
             continue
-        answers.append(answer)
         made = answer.calls or tuple(_printed(answer.text, job.tool))
         if not made:
             errors += 1
@@ -213,10 +237,10 @@ async def _asked(job: Job[T], chat: Chat) -> _Asked:
         # Only the first of several calls is answered: there is one part to be had.
         error = job.judge(made[0])
         if error is None:
-            return _Asked(True, calls, errors, tuple(answers))
+            return _Asked(True, calls, errors)
         errors += 1
         messages += (Message("assistant", "", made[:1]), Message("tool", error, tool_name=job.tool.name))
-    return _Asked(False, calls, errors, tuple(answers))
+    return _Asked(False, calls, errors)
 
 
 async def _called(job: Job[T], chat: Chat, messages: tuple[Message, ...], again: bool) -> Answer | None:

@@ -162,7 +162,8 @@ class Writers:
         settings = self.settings
         seconds = settings.timeout.total_seconds()
         # In a thread: it reads a hundred certificates, also for a server that shows none.
-        new = partial(ModelClient, self._host, name, seconds, dict(settings.option))
+        patience = settings.model_wait.total_seconds()
+        new = partial(ModelClient, self._host, name, seconds, dict(settings.option), patience=patience)
         client = await self._stack.enter_async_context(await asyncio.to_thread(new))
         is_down: PageWaits | None = None
         try:

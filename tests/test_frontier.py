@@ -160,6 +160,20 @@ def test_nothing_is_handed_out_after_stop() -> None:
     assert len(worked({"a.example": 5, "b.example": 5}, stops, workers=1)) == 1
 
 
+def test_of_hosts_that_may_be_asked_again_nothing_is_remembered() -> None:
+    clock = Clock()
+    queue = Queue({})
+    frontier = Frontier(queue.hosts_after, queue.tasks_after, 1.0, clock.time, clock.sleep)
+
+    async def turns() -> None:
+        for number in range(5 * HOSTS_IN_WINDOW):
+            clock.now = number / 100
+            await frontier.turn(f"{number}.example")
+
+    asyncio.run(turns())
+    assert len(frontier._ready_at) <= 2 * HOSTS_IN_WINDOW + 1
+
+
 def test_what_is_found_on_the_way_is_handed_out_too_and_nothing_twice() -> None:
     """A page that is worked on still is in the store as one to be done; its host may have more than before."""
     clock, queue = Clock(), Queue({"a.example": 12, "b.example": 1})

@@ -163,6 +163,7 @@ def test_a_fresh_page_is_not_asked_for_and_a_deferred_one_not_yet(store: Store, 
     store.apply(summarized(first))
     store.apply(not_done(second, Reason.RATE_LIMITED, now() + timedelta(hours=1)))
     store.apply(not_done(third, Reason.HTTP_404))
+    store.end_run("finished", 3, None)
     store.begin_run("urls.txt", "m", {})
     store.apply(Added((line("1"), line("2"), line("3"))))
     store.settle(timedelta(hours=12), force=False)
@@ -181,11 +182,63 @@ def test_an_old_page_and_with_force_every_page_is_asked_for(store: Store, max_ag
     (task,) = tasks(store)
     store.apply(fetched(task))
     store.apply(summarized(task))
+    store.end_run("finished", 0, None)
     store.begin_run("urls.txt", "m", {})
     store.apply(Added((line("1"),)))
     store.settle(max_age, force)
     (again,) = tasks(store)
     assert (again.etag, again.text_hash, again.summarized) == ('"1"', DOCUMENT.hash, True)
+
+
+LINES = (line("1"), line("2"), line("3"))
+
+
+def killed_night(store: Store) -> None:
+    """A run that has summarized the first of three pages and failed at the second when it is killed."""
+    store.apply(Added(LINES))
+    first, second, _ = tasks(store)
+    store.apply(fetched(first))
+    store.apply(summarized(first))
+    store.apply(not_done(second, Reason.HTTP_404))
+
+
+def night_after(store: Store, source: str = "urls.txt", hours: float = 12, *, force: bool = False) -> list[str]:
+    """The pages that the next run asks for."""
+    store.begin_run(source, "m", {})
+    store.apply(Added(LINES))
+    store.settle(timedelta(hours=hours), force)
+    return sorted(task.url.rpartition("/")[2] for task in tasks(store))
+
+
+def test_what_failed_in_a_run_that_was_killed_has_had_its_turn_and_counts_once(store: Store, path: Path) -> None:
+    killed_night(store)
+    for _ in range(3):
+        assert night_after(store) == ["3"]
+    assert rows(path, "SELECT outcome, reason, ended_at > '2' AS ended FROM items WHERE run_id = 4") == [
+        {"outcome": "unchanged", "reason": "fresh", "ended": 1},
+        {"outcome": "failed", "reason": "http_404", "ended": 1},
+        {"outcome": "waiting", "reason": None, "ended": None},
+    ]
+    assert rows(path, "SELECT failures FROM pages WHERE id = 2") == [{"failures": 1}]
+    times = rows(path, "SELECT count(DISTINCT ended_at) AS n FROM items WHERE page_id = 2")
+    assert times == [{"n": 1}], "each kill would put the page off anew"
+
+
+def test_a_forced_run_goes_on_too_where_it_was_killed(store: Store, path: Path) -> None:
+    killed_night(store)
+    assert night_after(store, force=True) == ["3"]
+    assert rows(path, "SELECT reason FROM items WHERE run_id = 2 AND page_id = 1") == [{"reason": "fresh"}]
+
+
+def test_what_failed_is_asked_for_again_by_another_errand_another_night_and_after_a_run_that_ended(
+    store: Store,
+) -> None:
+    killed_night(store)
+    assert night_after(store, "other.txt") == ["2", "3"]
+    assert night_after(store) == ["2", "3"], "the run of the other list lies between"
+    assert night_after(store, hours=0) == ["1", "2", "3"]
+    store.end_run("interrupted", 143, "interrupted")
+    assert night_after(store) == ["2", "3"]
 
 
 def test_a_page_without_a_text_is_asked_for_without_validators(store: Store, path: Path) -> None:
