@@ -441,7 +441,7 @@ WITH unwell AS (
         pages.not_before,
         (SELECT started_at FROM attempts WHERE page_id = pages.id ORDER BY id DESC LIMIT 1) AS tried_at
     FROM pages
-    WHERE pages.state IN ('failed', 'deferred', 'queued', 'fetched')
+    WHERE pages.state IN ('failed', 'deferred', 'queued', 'fetched') AND pages.reason IS NOT 'fetch_only'
 )
 SELECT * FROM unwell
 WHERE :reasons = '[]' OR reason IN (SELECT value FROM json_each(:reasons))

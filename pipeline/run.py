@@ -86,7 +86,8 @@ def lists(settings: Settings, sources: Sequence[str], console: Console, *, texts
         while batch := tuple(islice(found, LINES_A_TRANSACTION)):
             yield Added(batch)
 
-    return Errand(" ".join(["fetch"] * texts_only + [*sources]), batches, summarized=not texts_only)
+    named = [urls.masked(source) for source in sources]
+    return Errand(" ".join(["fetch"] * texts_only + named), batches, summarized=not texts_only)
 
 
 def lines(
@@ -336,7 +337,7 @@ class Night:
             # The next page of its host is fetched while this one is read and summarized.
             try:
                 answer = await fetcher.fetch(task)
-                if isinstance(answer, Page) and urls.is_list(answer.body):
+                if isinstance(answer, Page) and await asyncio.to_thread(urls.is_list, answer.body):
                     return await self._listed(task, answer, errand, frontier)
                 return answer
             finally:

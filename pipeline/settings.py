@@ -115,7 +115,9 @@ class Settings:
 
     def public(self) -> dict[str, object]:
         """What is kept of them with the run: nothing in them is secret."""
-        return {name: getattr(self, name) for name in self.__slots__ if name not in ("db",)}
+        told = {name: getattr(self, name) for name in self.__slots__ if name not in ("db",)}
+        # As a text it has no password; whoever writes it down looks into dataclasses.
+        return told | {"proxy": str(self.proxy) if self.proxy else None}
 
 
 def duration(text: str) -> timedelta:
