@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import prompts, summarize, toolloop
+from pipeline import prompts, summarize, tokens, toolloop
 from pipeline.errors import PageFailed, TooLong, UsageError
 from pipeline.records import Answer, Chunk, Final, Partial, Reason, Request, ToolCall
 
@@ -373,3 +373,14 @@ def test_a_short_text_is_its_own_summary_without_the_marks_of_markdown() -> None
     assert summarize.verbatim(text) == Final("Notice The gate is shut. until noon", ())
     assert not summarize.is_short("word " * 101, summarize.Style())
     assert not summarize.is_short("字" * 900, summarize.Style())
+
+
+def test_the_room_of_a_part_is_what_the_conversation_leaves_also_with_a_long_url() -> None:
+    url = f"http://a.example/{'2718-28' * 40}"
+    model = Model()
+    limit = summarize.limit(url, summarize.Style(), "", prompts.load(), 4_096, tokens.estimate)
+    summed(model, "alpha " * 200, limit=limit, url=summarize.spoken(url), measure=tokens.estimate)
+    last = model.requests[-1]
+    told = [message.content.replace("alpha", "") for message in last.messages]
+    calls = [json.dumps({"name": call.name, "arguments": call.arguments}) for m in last.messages for call in m.calls]
+    assert limit + sum(map(tokens.estimate, [*told, *calls])) + last.num_predict <= 4_096
