@@ -23,7 +23,7 @@ import pydantic
 
 from pipeline import language_names, prompts, toolloop
 from pipeline.chunk import VERSION, split
-from pipeline.clean import MARKS_OF_MARKDOWN, cleaned
+from pipeline.clean import MARKS_OF_MARKDOWN
 from pipeline.errors import Malformed, PageFailed, PageNotDone, TooLong
 from pipeline.prompts import Prompts
 from pipeline.records import Chunk, Final, Partial, Reason, Recipe, ToolCall, ToolSpec, digest
@@ -31,6 +31,8 @@ from pipeline.tokens import budget
 
 MAX_KEY_POINTS = 5
 MAX_POINT_CHARACTERS = 160
+LONGEST_POINT = 3 * MAX_POINT_CHARACTERS
+"""Of a server that heeds no schema."""
 CHARACTERS_A_WORD = 8
 SPOKEN_CHARACTERS = 200
 """Of a URL or a title, what the model is told."""
@@ -95,6 +97,8 @@ class Kit:
     """Tokens that the text of one request may have."""
     accept: Callable[[str, str], str]
     """(what the model wrote, what it was shown) → what of it may be kept. Raises `PageFailed`."""
+    keep: Callable[[str, str], str]
+    """The same for a key point; empty if it is none."""
     worth: Callable[[str, Sequence[str], str], float]
     """(summary, key points, what the model was shown) → 0–1: how much of what they say has a place in that."""
     allow_partial: bool = False
@@ -454,9 +458,7 @@ def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _
     if len(written.key_points) < points:
         raise Malformed("not the JSON asked for: no key points")
     summary = kit.accept(_ended(written.summary, words * CHARACTERS_A_WORD), source)
-    kept = (
-        cleaned(MARKS_OF_MARKDOWN.sub("", _ended(point, MAX_POINT_CHARACTERS)), source) for point in written.key_points
-    )
+    kept = (kit.keep(_ended(point[:LONGEST_POINT], MAX_POINT_CHARACTERS), source) for point in written.key_points)
     return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])
 
 

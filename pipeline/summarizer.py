@@ -94,6 +94,8 @@ class Summarizer:
     vocabulary: Vocabulary
     accept: Callable[[str, str, str], str]
     """(what the model wrote, what it was shown, the language) → what is kept. Raises `PageFailed`."""
+    keep: Callable[[str, str, str], str]
+    """The same for a key point; empty if it is none."""
     memory: Memory
     emit: Emit
     now: Callable[[], datetime]
@@ -184,6 +186,7 @@ class Summarizer:
             measure=self.vocabulary.measure,
             limit=self._limit_of(task, language),
             accept=lambda written, source: self.accept(written, source, language),
+            keep=lambda written, source: self.keep(written, source, language),
             worth=worth,
             allow_partial=self.allow_partial,
         )

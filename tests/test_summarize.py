@@ -87,6 +87,7 @@ def kit(model: Model, limit: int = 1_000, tools: bool = True, **other: Any) -> s
         measure=words,
         limit=limit,
         accept=lambda written, source: written.strip(),
+        keep=lambda written, source: written.strip(),
         worth=lambda summary, key_points, source: 1.0,
     )
     return replace(made, **other)
@@ -373,6 +374,14 @@ def test_a_short_text_is_its_own_summary_without_the_marks_of_markdown() -> None
     assert summarize.verbatim(text) == Final("Notice The gate is shut. until noon", ())
     assert not summarize.is_short("word " * 101, summarize.Style())
     assert not summarize.is_short("字" * 900, summarize.Style())
+
+
+def test_a_key_point_is_cut_where_the_server_heeds_no_bound() -> None:
+    model = Model()
+    model.final = json.dumps({"summary": "The whole.", "key_points": ["One. " * 300, "word " * 300]})
+    points = summed(model, "alpha").key_points
+    assert len(points) == 2
+    assert all(0 < len(point) <= summarize.LONGEST_POINT for point in points)
 
 
 def test_the_room_of_a_part_is_what_the_conversation_leaves_also_with_a_long_url() -> None:
