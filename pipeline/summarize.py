@@ -523,7 +523,8 @@ def wrong_call(call: ToolCall, url: str, part: int) -> str | None:
     if not _same_page(call.arguments.get("url"), url):
         return f"error: only one page can be read, and that is not its URL; {right}"
     asked = call.arguments.get("part")
-    if isinstance(asked, bool) or str(asked).strip() != str(part):
+    # A boolean is a number too; and what is nested 1,000 deep cannot even be written out.
+    if isinstance(asked, bool) or not isinstance(asked, (int, str)) or str(asked).strip() != str(part):
         return f"error: that part is not the one to summarize; {right}"
     return None
 
