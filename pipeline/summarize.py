@@ -38,6 +38,8 @@ SPOKEN_CHARACTERS = 200
 """Of a URL or a title, what the model is told."""
 MAX_RECUTS = 6
 """How often one page is cut smaller because the server refuses a part; each time by a tenth at least."""
+TITLES_A_REDUCE = 8
+"""A title of which fewer would fit into one request is left out."""
 PARTS_A_REDUCE = 4
 """Partial summaries are kept so short that this many of them fit into one request, so that each level is smaller."""
 
@@ -102,6 +104,11 @@ class Kit:
     worth: Callable[[str, Sequence[str], str], float]
     """(summary, key points, what the model was shown) → 0–1: how much of what they say has a place in that."""
     allow_partial: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The title, if it leaves room for the partial summaries: 200 characters of Korean may have 600 tokens."""
+        return self.title if self.measure(self.title) * TITLES_A_REDUCE <= self.limit else ""
 
     @property
     def partial_words(self) -> int:
@@ -300,7 +307,7 @@ async def _finished(parts: Sequence[str], kit: Kit) -> Final:
     for _ in range(MAX_RECUTS):
         try:
             parts = await _until_they_fit(parts, kit, limit)
-            titled = _joined([kit.title, *parts] if kit.title else parts)
+            titled = _joined([kit.heading, *parts] if kit.heading else parts)
             return await _final("a page, each part of it in a few sentences", titled, kit, of_parts=True)
         except TooLong as refused:
             limit = _shrunk(min(limit, kit.measure(_joined(parts))), refused, kit)
@@ -309,7 +316,7 @@ async def _finished(parts: Sequence[str], kit: Kit) -> Final:
 
 async def _until_they_fit(parts: Sequence[str], kit: Kit, limit: int) -> Sequence[str]:
     """Partial summaries that fit into one request together, reduced level after level."""
-    limit -= kit.measure(kit.title)
+    limit -= kit.measure(kit.heading)
     while (size := kit.measure(_joined(parts))) > limit:
         groups = grouped(parts, limit, kit.measure)
         smaller: list[str] = []

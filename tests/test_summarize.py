@@ -376,6 +376,13 @@ def test_a_short_text_is_its_own_summary_without_the_marks_of_markdown() -> None
     assert not summarize.is_short("字" * 900, summarize.Style())
 
 
+def test_a_title_that_leaves_no_room_for_the_parts_is_left_out() -> None:
+    model = Model(lambda shown: "w " * 10, reduced="r " * 5)
+    parts = [f"part {n} " for n in range(8)]
+    assert summed(model, *parts, limit=40, title="title " * 38).summary == "The whole."
+    assert not any("title" in message.content for request in model.requests for message in request.messages)
+
+
 def test_a_key_point_is_cut_where_the_server_heeds_no_bound() -> None:
     model = Model()
     model.final = json.dumps({"summary": "The whole.", "key_points": ["One. " * 300, "word " * 300]})
