@@ -12,7 +12,7 @@ from itertools import count
 from pipeline import prompts, summarize, tokens, toolloop
 from pipeline.accept import worth
 from pipeline.chunk import split
-from pipeline.errors import PageFailed
+from pipeline.errors import PageFailed, UsageError
 from pipeline.evidence import CARRIED, claims
 from pipeline.evidence import evidence as found
 from pipeline.extractive import extract
@@ -30,6 +30,7 @@ from pipeline.records import (
     Measured,
     Partial,
     PartsReduced,
+    Reason,
     Recipe,
     Task,
 )
@@ -93,6 +94,8 @@ class Summarizer:
     vocabulary: Vocabulary
     accept: Callable[[str, str, str], str]
     """(what the model wrote, what it was shown, the language) → what is kept. Raises `PageFailed`."""
+    keep: Callable[[str, str, str], str]
+    """The same for a key point; empty if it is none."""
     memory: Memory
     emit: Emit
     now: Callable[[], datetime]
@@ -174,7 +177,7 @@ class Summarizer:
 
         return summarize.Kit(
             url=summarize.spoken(task.url),
-            title=summarize.spoken(document.title),
+            title=document.title[: summarize.SPOKEN_CHARACTERS],
             language=language,
             chat=self.chat,
             ability=self.ability,
@@ -186,13 +189,22 @@ class Summarizer:
             style=self.style,
             prompts=self.prompts,
             measure=self.vocabulary.measure,
-            limit=self._limit(task.url, language),
+            limit=self._limit_of(task, language),
             accept=lambda written, source: self.accept(written, source, language),
+            keep=lambda written, source: self.keep(written, source, language),
             worth=worth,
             allow_partial=self.allow_partial,
         )
 
+    def _limit_of(self, task: Task, language: str) -> int:
+        """The same, for a page that may need more room than `check` asked for: more tokens a word, or for its URL."""
+        try:
+            return self._limit(task.url, language)
+        except UsageError as error:
+            raise PageFailed(Reason.LLM_CONTEXT, str(error)) from error
+
     def _limit(self, url: str, language: str) -> int:
+        """The tokens that a part of a page may have. Raises `UsageError` when the context has no room for any."""
         return summarize.limit(url, self.style, language, self.prompts, self.num_ctx, self.vocabulary.measure)
 
     async def _once(self, task: Task, step: str, key: str, ask: Ask) -> Partial:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline import embedded, prompts, summarize, tokens, toolloop
-from pipeline.accept import accepted
+from pipeline.accept import accepted, kept_point
 from pipeline.errors import PageWaits
 from pipeline.inflight import InFlight
 from pipeline.llm import Model, ModelClient, first_that_answers
@@ -141,6 +141,9 @@ class Writers:
             vocabulary=side.vocabulary,
             accept=lambda written, source, language: accepted(
                 written, source, words=style.words, language=language, prompts=tuple(recipe.prompts.values())
+            ),
+            keep=lambda written, source, language: kept_point(
+                written, source, language=language, prompts=tuple(recipe.prompts.values())
             ),
             memory=books.memory,
             emit=books.emit,

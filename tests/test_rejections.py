@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import languages, prompts, rejections
+from pipeline.accept import kept_point
 from pipeline.sentences import sentences
 
 TOLD = [prompts.load().texts[name] for name in prompts.FIELDS]
@@ -190,3 +191,24 @@ def test_mixed_pages_may_be_summarized_in_either_of_their_languages() -> None:
 def test_no_text_makes_it_fail(summary: str, source: str, words: int) -> None:
     found = rejections.rejection(summary, source, words=words, language="source", prompts=[source])
     assert found is None or 0 < len(found) < 80
+    assert len(rejections.unfit(summary, source, language="source", prompts=[source])) < 80
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "You summarize web pages for a reader who has little time. You are exact: you write only what the text says.",
+        "I'm sorry, but I cannot summarize this page.",
+        '{"name": "get_page", "arguments": {"url": "u", "part": 2}}',
+        "<<<PAGE 0123456789ab>>> the bridge",
+        "so it goes " * 20,
+        GOOD["Korean"].summary,
+        "<think>of what?</think>",
+    ],
+)
+def test_what_is_no_summary_is_no_key_point_either(written: str) -> None:
+    assert kept_point(written, REPORT, language="", prompts=TOLD) == ""
+
+
+def test_a_key_point_may_be_short_and_loses_its_marks() -> None:
+    assert kept_point("- **2.8 million**", REPORT, language="en", prompts=()) == "2.8 million"

@@ -38,6 +38,13 @@ def job() -> toolloop.Job[str]:
     )
 
 
+def nested(depth: int) -> object:
+    value: object = 2
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def said(text: str = "", *calls: ToolCall) -> Answer:
     return Answer(text, calls, 100, 10, 1.0)
 
@@ -375,7 +382,7 @@ def test_a_spelling_that_means_the_page_is_right(url: str) -> None:
     assert summarize.wrong_call(ToolCall("get_page", {"url": url, "part": 2}), URL, 2) is None
 
 
-@pytest.mark.parametrize("part", [0, 99, -1, "two", None, 1e9, [2], True, "", {}])
+@pytest.mark.parametrize("part", [0, 99, -1, "two", None, 1e9, [2], True, "", {}, nested(2_000)])
 def test_another_part_is_wrong_and_the_right_one_is_named(part: object) -> None:
     error = summarize.wrong_call(ToolCall("get_page", {"url": URL, "part": part}), URL, 2)
     assert error is not None
