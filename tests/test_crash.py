@@ -6,10 +6,13 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import machine
 import power
 import pytest
 import torture
 from fake_ollama import FakeOllama, serving
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 from one_night import Witness, night
 from torture import EachPoint, Measure, Report, World
 
@@ -81,3 +84,9 @@ def test_that_test_finds_what_is_lost_when_a_commit_does_not_wait_for_the_disk(w
     cuts = power.cut_a_first_night(world, random.Random(SEED), "synchronous:NORMAL")
     assert any("said and lost" in fault for fault in cuts.faults)
     assert not any("integrity" in fault for fault in cuts.faults)
+
+
+def test_whatever_happens_in_whatever_order_the_database_says_what_a_dict_says(tmp_path: Path) -> None:
+    with machine.machines(tmp_path) as nights:
+        examples = settings(max_examples=20, stateful_step_count=10)
+        run_state_machine_as_test(nights, settings=examples)  # type: ignore[arg-type] # what makes them will do

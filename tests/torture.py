@@ -620,7 +620,7 @@ def faults(world: World, db: Path, was_killed: bool) -> list[str]:
     if not was_killed:
         found += [f"beside the database: {path.name}" for path in db.parent.glob(f"{db.name}-*")]
     with closing(sqlite3.connect(db)) as connection:
-        for said, query in _INVARIANTS.items():
+        for said, query in (INVARIANTS | AT_THE_END).items():
             found += [f"{said}: {row}" for row in connection.execute(query)]
         if night_lines := world.night < len(NIGHTS) - 1:
             known = {url for (url,) in connection.execute("SELECT url FROM pages")}
@@ -629,10 +629,16 @@ def faults(world: World, db: Path, was_killed: bool) -> list[str]:
     return found
 
 
-_INVARIANTS = {
+AT_THE_END = {
     "a page of the last run without an end": """
         SELECT page_id FROM items WHERE run_id = (SELECT max(id) FROM runs) AND ended_at IS NULL
     """,
+    "a run that stands as running": """
+        SELECT id FROM runs WHERE state = 'running'
+    """,
+}
+"""What may not be when a night has come to its end."""
+INVARIANTS = {
     "a summary twice": """
         SELECT page_id, text_hash, recipe FROM summaries GROUP BY 1, 2, 3 HAVING count(*) > 1
     """,
@@ -652,10 +658,8 @@ _INVARIANTS = {
         SELECT texts.hash FROM texts JOIN chunks ON chunks.text_hash = texts.hash
         GROUP BY texts.hash HAVING sum(end - start) <> characters OR max(end) <> characters OR min(start) <> 0
     """,
-    "an earlier run that stands as running": """
-        SELECT id FROM runs WHERE state = 'running'
-    """,
 }
+"""What may not be at any time."""
 
 
 def differences(wanted: Mapping[str, Rows], found: Mapping[str, Rows]) -> list[str]:
