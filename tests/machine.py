@@ -301,14 +301,14 @@ class Nights(RuleBasedStateMachine):
             self._urls.append(url)
             self._list.write_text("\n".join(self._urls) + "\n")
 
-    def _run(self, hours: int, kill_at: int = 0, room: int | None = None) -> int | None:
-        """One run, to its exit code, or to its end by a kill at a commit."""
+    def _run(self, hours: int, kill_at: int | str = 0, room: int | None = None) -> int | None:
+        """One run, to its exit code, or to its end by a kill at a commit, by number or by name."""
         self._clock.time += timedelta(hours=hours)
         commits = count(1)
         image = self._folder / "image"
 
-        def committed(_: str) -> None:
-            if next(commits) == kill_at:
+        def committed(point: str) -> None:
+            if kill_at in (next(commits), point) and not image.exists():
                 image.mkdir()
                 for path in self._folder.glob("summaries.db*"):
                     shutil.copy(path, image)
@@ -332,6 +332,13 @@ class Nights(RuleBasedStateMachine):
         self._model.left = self._model.refused = None
         self._model.kept |= torture.kept(self._db)
         return code
+
+    def killed_when_the_model_is_back(self) -> None:
+        """A night at whose one commit that has no other occasion it is killed, and the night after it."""
+        self._model.left, self._model.refused = 2, 8
+        assert self._run(1, kill_at="wake") is None
+        self._observe()
+        self._run_through(1, is_there=True)
 
     def _run_through(self, hours: int, is_there: bool) -> None:
         """A run that nothing befalls: how each page stands afterwards is known before."""

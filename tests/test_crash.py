@@ -90,3 +90,14 @@ def test_whatever_happens_in_whatever_order_the_database_says_what_a_dict_says(t
     with machine.machines(tmp_path) as nights:
         examples = settings(max_examples=20, stateful_step_count=10)
         run_state_machine_as_test(nights, settings=examples)  # type: ignore[arg-type] # what makes them will do
+
+
+def test_killed_right_after_the_model_came_back_the_night_goes_on(tmp_path: Path) -> None:
+    with machine.machines(tmp_path) as nights:
+        life = nights()
+        life.begin()
+        life.killed_when_the_model_is_back()
+        life.the_database_says_what_the_dict_says()
+        life.the_database_is_whole_and_keeps_its_promises()
+        life.no_answer_is_paid_twice()
+        life.teardown()
