@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline import languages
 from pipeline.clean import cleaned
 from pipeline.errors import PageFailed
+from pipeline.evidence import carried, claims
 from pipeline.records import Reason
 from pipeline.rejections import rejection
 
@@ -19,3 +21,14 @@ def accepted(written: str, source: str, *, words: int, language: str, prompts: S
     if why := rejection(text, source, words=words, language=language or "source", prompts=prompts):
         raise PageFailed(Reason.OUTPUT_REJECTED, why)
     return text
+
+
+def worth(summary: str, key_points: Sequence[str], source: str) -> float:
+    """0–1: how much of what a summary says has a place in what the model was shown; 1 in another language than that.
+
+    Small models write of quite other things now and then (SmolLM2 of a game "with over 50 million players" for a
+    thread on two builds), and of the page when they are asked otherwise.
+    """
+    if languages.not_in("source", summary, source):
+        return 1.0
+    return carried(claims(summary, key_points), source)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import time
@@ -131,6 +132,7 @@ class ModelClient:
         options: Mapping[str, object] = MappingProxyType({}),
         sleep: Callable[[float], Any] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        patience: float = math.inf,
     ) -> None:
         self.host = host
         self.model = model
@@ -142,6 +144,8 @@ class ModelClient:
         self._keep_alive: str | None = None
         self._circuit = _Circuit(clock)
         self._sleep = sleep
+        self._patience = patience
+        """Seconds in which one request may be tried again."""
         self._client = _Client(
             host,
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
@@ -299,7 +303,7 @@ class ModelClient:
         """Sends one body until it is answered; transport faults are tried again, with jitter."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_Broken),
-            stop=tenacity.stop_after_attempt(TRIES),
+            stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(self._patience),
             wait=lambda state: random.uniform(0.5, 1.0) * 2**state.attempt_number,  # noqa: S311 - jitter
             sleep=self._sleep,
             reraise=True,

@@ -95,6 +95,8 @@ class Kit:
     """Tokens that the text of one request may have."""
     accept: Callable[[str, str], str]
     """(what the model wrote, what it was shown) → what of it may be kept. Raises `PageFailed`."""
+    worth: Callable[[str, Sequence[str], str], float]
+    """(summary, key points, what the model was shown) → 0–1: how much of what they say has a place in that."""
     allow_partial: bool = False
 
     @property
@@ -360,8 +362,11 @@ async def _partial(shown: _Shown, kit: Kit, *, of_parts: bool) -> Partial:
     def read_again(answer: str) -> str:
         return _by_schema_or_plain(answer, shown.text, kit, kit.partial_words, 0).summary
 
+    def worth(summary: str) -> float:
+        return kit.worth(summary, (), shown.text)
+
     room = kit.room(kit.partial_words) + 50
-    job = _job(shown, kit, room, read, read_again)
+    job = _job(shown, kit, room, read, read_again, worth)
     outcome = await _run(replace(job, schema_again=schema(kit.partial_words, 0)), kit, of_parts)
     return Partial(
         outcome.value,
@@ -386,7 +391,11 @@ async def _final(what: str, text: str, kit: Kit, *, of_parts: bool) -> Final:
     def read_again(answer: str) -> _Read:
         return _by_schema_or_plain(answer, text, kit, style.words, 1)
 
-    job = _job(_Shown(1, "the text", text, task), kit, kit.room(style.words, MAX_KEY_POINTS), read, read_again)
+    def worth(written: _Read) -> float:
+        return kit.worth(written.summary, written.key_points, text)
+
+    room = kit.room(style.words, MAX_KEY_POINTS)
+    job = _job(_Shown(1, "the text", text, task), kit, room, read, read_again, worth)
     asked = schema(style.words)
     # Without JSON a small model may do better: then there are no key points, and a flag says so.
     plainly = kit.prompts.filled("map", what=what, words=style.words, language=named)
@@ -419,6 +428,7 @@ def _job(
     room: int,
     read: Callable[[str], T],
     read_again: Callable[[str], T],
+    worth: Callable[[T], float],
 ) -> toolloop.Job[T]:
     return toolloop.Job(
         system=kit.prompts.filled("system"),
@@ -433,6 +443,7 @@ def _job(
         num_predict=room,
         # Twice the room for a second try, if what the text leaves allows for it.
         more=min(room * 2, room + max(0, kit.limit - kit.measure(shown.text))),
+        worth=worth,
     )
 
 

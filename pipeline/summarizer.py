@@ -10,6 +10,7 @@ from functools import partial
 from itertools import count
 
 from pipeline import prompts, summarize, tokens, toolloop
+from pipeline.accept import worth
 from pipeline.chunk import split
 from pipeline.errors import PageFailed
 from pipeline.evidence import CARRIED, claims
@@ -185,6 +186,7 @@ class Summarizer:
             measure=self.vocabulary.measure,
             limit=self._limit(task.url, language),
             accept=lambda written, source: self.accept(written, source, language),
+            worth=worth,
             allow_partial=self.allow_partial,
         )
 

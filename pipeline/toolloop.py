@@ -3,8 +3,8 @@
 The model is offered one tool and asked to call it. A right call is answered with the text; a wrong one with an
 error that names the right one; a model that does not call, or calls wrongly to the end, is *primed*: the right call
 and its result are put into the conversation for it. Then the task is repeated and the last request goes out without
-tools; an answer that cannot be used is asked for once more, otherwise. So the loop ends by construction, after at most
-`MAX_ASKED` + 2 requests.
+tools; an answer that cannot be used, or is worth little, is asked for once more, otherwise. So the loop ends by
+construction, after at most `MAX_ASKED` + 2 requests.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ CALL_TOKENS = 160
 """Room for a call: a URL of 200 characters and the JSON around it."""
 TRUSTED_FAILURES = 3
 """After so many jobs in a row without a right call a model is not asked any more."""
+WORTH_ENOUGH = 0.5
+"""An answer of less worth is asked for once more, and the better one is taken."""
 
 _TRY_AGAIN = frozenset({Reason.LLM_TRUNCATED, Reason.LLM_EMPTY, Reason.LLM_ERROR, Reason.OUTPUT_REJECTED})
 """Faults of one answer: another seed may write a better one."""
@@ -114,6 +116,8 @@ class Job(Generic[T]):
     num_predict: int
     more: int
     """`num_predict` of the second try: what there is room for."""
+    worth: Callable[[T], float]
+    """0–1: of what was read out of an answer, how much is sure to be about the text."""
     schema: dict[str, object] | None = None
     task_again: str = ""
     """What stands in the place of `task`, without a schema, where the first answer was no good."""
@@ -161,11 +165,16 @@ async def run(job: Job[T], chat: Chat, mode: Mode) -> Outcome[T]:
 
 
 async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
-    """The last answer and what was read out of it. One that cannot be used is asked for once more, changed."""
+    """The last answer and what was read out of it. One that is no good is asked for once more, changed."""
     request = Request(_with_text(job, mode, job.task), job.num_predict, schema=job.schema)
+    first: tuple[T, Answer] | None = None
+    bounded = False
+    no_good = True
     try:
         answer = await chat(request)
-        return job.read(_no_call(answer.text, job.tool)), answer
+        first = job.read(_no_call(answer.text, job.tool)), answer
+        if job.worth(first[0]) >= WORTH_ENOUGH:
+            return first
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
@@ -176,8 +185,14 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
         request = replace(request, schema=job.schema_again)
     elif job.task_again and no_good:
         request = replace(request, messages=_with_text(job, mode, job.task_again), schema=None)
-    answer = await chat(request)
-    return job.read_again(_no_call(answer.text, job.tool)), answer
+    try:
+        answer = await chat(request)
+        second = job.read_again(_no_call(answer.text, job.tool)), answer
+    except PageFailed:
+        if first is None:
+            raise
+        return first
+    return max(first or second, second, key=lambda either: job.worth(either[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,9 @@ class Writers:
     async def _found(self, name: str) -> _Side:
         settings = self.settings
         seconds = settings.timeout.total_seconds()
-        client = await self._stack.enter_async_context(ModelClient(self._host, name, seconds, dict(settings.option)))
+        patience = settings.model_wait.total_seconds()
+        opened = ModelClient(self._host, name, seconds, dict(settings.option), patience=patience)
+        client = await self._stack.enter_async_context(opened)
         is_down: PageWaits | None = None
         try:
             model = await client.describe()

@@ -353,7 +353,7 @@ if __name__ == "__main__":
     parser.add_argument("--host", default="", help="an Ollama server (default: the embedded model)")
     parser.add_argument("--model", default="llama3.1", help="its model")
     parser.add_argument("--embedded", action="store_true", help="use the embedded model, which is the default")
-    parser.add_argument("--num-ctx", type=int, default=0, help="tokens of context (default: 2048)")
+    parser.add_argument("--num-ctx", type=int, default=0, help="tokens of context (default: that of --embedded)")
     parser.add_argument("--texts", type=int, default=None, help="only the first so many texts")
     parser.add_argument("--json", action="store_true", help="JSON in place of a table")
     given = parser.parse_args()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # The tests' own servers are modules beside them; those of the demo lie in scripts/.
@@ -15,3 +16,17 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "scripts")]
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=1_000)
 settings.load_profile("same")
+
+WITH_THE_MODEL = ("test_end_to_end", "test_embedded", "test_whole_text_embedded", "test_eval")
+"""Files whose tests compute with the embedded model, on all cores."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file goes to one process, and all that computes with the model too: two at once take ten times as long.
+
+    That comes first, since it takes longest: the other files are run beside it.
+    """
+    items.sort(key=lambda item: item.path.stem not in WITH_THE_MODEL)
+    for item in items:
+        group = "the model" if item.path.stem in WITH_THE_MODEL else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))

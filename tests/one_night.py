@@ -89,11 +89,19 @@ class Witness:
 
 
 @dataclass(frozen=True)
+class Server:
+    """A model's server that is no fake."""
+
+    url: str
+    chats: list[Body]
+
+
+@dataclass(frozen=True)
 class Went:
     """How a night went."""
 
     db: Path
-    fake: FakeOllama
+    fake: Any
     chats: list[Body] = field(repr=False)
     """Of this night."""
 
@@ -115,7 +123,7 @@ def settings(db: Path, *options: str) -> Settings:
     return Settings(**{name: given[name] for name in Settings.__slots__ if name in given})
 
 
-def night(db: Path, fake: FakeOllama, texts: Mapping[str, str], *options: str) -> Went:
+def night(db: Path, fake: FakeOllama | Server, texts: Mapping[str, str], *options: str) -> Went:
     """One run over pages that have these texts, by URL, one after the other."""
     before = len(fake.chats)
     given = settings(db, "--host", fake.url, "--model", "fake", "--parallel", "1", *options)

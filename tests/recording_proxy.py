@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import ClientSession, web
 
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request to `/api/chat` that had messages, and its answer."""
+
+    body: dict[str, Any]
+    status: int
+    reply: dict[str, Any]
+
+
+EXCHANGES: web.AppKey[list[Exchange]] = web.AppKey("EXCHANGES", list[Exchange])
+"""In the order in which they were answered."""
 CHATS: web.AppKey[list[dict[str, Any]]] = web.AppKey("CHATS", list[dict[str, Any]])
 """The bodies of the requests to `/api/chat` that had messages, in their order."""
 
@@ -16,12 +29,17 @@ def make_app(target: str) -> web.Application:
 
     async def passed_on(request: web.Request) -> web.Response:
         body = await request.read()
-        if request.path == "/api/chat" and (chat := json.loads(body))["messages"]:
+        chat = json.loads(body) if request.path == "/api/chat" else {}
+        if chat.get("messages"):
             app[CHATS].append(chat)
         async with ClientSession(target) as session, session.request(request.method, request.path_qs, data=body) as got:
-            return web.Response(body=await got.read(), status=got.status, content_type=got.content_type)
+            reply = await got.read()
+        if chat.get("messages"):
+            app[EXCHANGES].append(Exchange(chat, got.status, json.loads(reply)))
+        return web.Response(body=reply, status=got.status, content_type=got.content_type)
 
     app = web.Application(client_max_size=64 << 20)
     app[CHATS] = []
+    app[EXCHANGES] = []
     app.router.add_route("*", "/{path:.*}", passed_on)
     return app

@@ -32,8 +32,10 @@ SALT = "/library/essays/salt/"
 THREAD = "/r/pathofexile/comments/1abcde/first_league_start_righteous_fire_or_toxic_rain/"
 SOME_FAILED = 3
 FAKE = ("--model", "fake", "--num-ctx", "2048", "--language", "en")
-SMALL = ("--model", embedded.MODEL, "--num-ctx", "2048", "--language", "en", "--words", "60")
-"""As the demo, but for summaries that are written in half the time."""
+SMALL = ("--model", embedded.MODEL, "--num-ctx", str(embedded.DEFAULT_CONTEXT), "--language", "en")
+"""As the demo."""
+BEYOND_THE_MODEL = ("output_rejected", "llm_truncated")
+"""Why the small model may have no summary of a page or two: how many, the books tell."""
 
 FENCED = re.compile(r"(?s)^<<<PAGE \w+>>>\n(.*)\n(<<<END \w+>>>)$")
 Chat = dict[str, Any]
@@ -168,14 +170,15 @@ def test_every_page_of_the_list_has_the_state_and_the_reason_that_it_deserves(
 ) -> None:
     assert first.code == SOME_FAILED
     row, expected = state_of(world, path), EXPECTED[path]
-    if expected["state"] == "summarized" and row["reason"] == "output_rejected":
-        return  # the small model may fail at a page or two: how many, the books tell
+    if expected["state"] == "summarized" and row["reason"] in BEYOND_THE_MODEL and path != THREAD:
+        return
     assert (row["state"], row["reason"]) == (expected["state"], expected.get("reason")), first.err
     if "method" in expected:
         assert row["method"] == expected["method"]
     summary = (row["summary"] or "").lower()
     assert bool(summary) == (expected["state"] == "summarized")
-    # Whether it has one of `any_of` is a matter of chance with 135 million parameters: see data/demo/README.md.
+    words = expected.get("any_of", [""]) if path == THREAD else [""]
+    assert any(word.lower() in summary for word in words), summary
     assert not any(word.lower() in summary for word in expected.get("none_of", ())), summary
 
 

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import evidence, extract, sentences
+from pipeline.accept import worth
 from pipeline.evidence import CARRIED, claims
 from pipeline.records import Document, Evidence, Page
+from pipeline.toolloop import WORTH_ENOUGH
 
 PAGES = Path(__file__).parent.parent / "data" / "demo" / "pages"
 
@@ -210,3 +212,20 @@ def test_the_threshold_parts_honest_claims_from_invented_ones() -> None:
     assert below(honest) <= 0.05
     assert below(invented) >= 0.8
     assert below(of_others) >= 0.9
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_summary_is_worth_enough(name: str) -> None:
+    assert worth(GOOD[name].summary, (), GOOD[name].source) >= WORTH_ENOUGH
+
+
+def test_what_is_said_of_another_page_is_worth_little_and_what_nobody_can_tell_is_not_judged() -> None:
+    pages = {name: page for name, page in documents().items() if "beet" not in name and "hanji" not in name}
+    for text, own, _ in pages.values():
+        assert worth("", own, text) >= WORTH_ENOUGH
+        assert worth("Very much.", ["Not so."], text) == 1.0
+        assert worth(GOOD["German"].summary, own, text) == 1.0
+    strange = [
+        worth("", own, text) for _, own, _ in pages.values() for text, other, _ in pages.values() if other != own
+    ]
+    assert sum(each < WORTH_ENOUGH for each in strange) >= 0.9 * len(strange)

@@ -440,3 +440,18 @@ def test_a_page_that_always_kills_the_runner_does_not_keep_others_from_the_serve
             return await client.chat(ASKED)
 
     assert asyncio.run(main()).text
+
+
+@pytest.mark.parametrize(("patience", "tries"), [(0.9, 1), (3600.0, TRIES)])
+def test_a_request_is_tried_again_only_within_the_time_that_the_run_waits_for_a_server(
+    fake: FakeOllama, patience: float, tries: int
+) -> None:
+    fake.behave = lambda body: {"status": 503, "error": "server busy, please try again."}
+
+    async def main() -> None:
+        async with ModelClient(fake.url, "fake", 20.0, sleep=no_wait, patience=patience) as client:
+            await client.chat(ASKED)
+
+    with pytest.raises(PageWaits):
+        asyncio.run(main())
+    assert len(fake.chats) == tries

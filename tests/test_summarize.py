@@ -87,6 +87,7 @@ def kit(model: Model, limit: int = 1_000, tools: bool = True, **other: Any) -> s
         measure=words,
         limit=limit,
         accept=lambda written, source: written.strip(),
+        worth=lambda summary, key_points, source: 1.0,
     )
     return replace(made, **other)
 
@@ -102,6 +103,13 @@ def test_a_text_that_fits_is_one_map_that_is_also_the_last_step() -> None:
     assert final.key_points == ("One.",)
     assert len(model.requests) == 2
     assert "The text of the page." in model.requests[-1].messages[-2].content
+
+
+def test_an_answer_about_something_else_is_asked_for_once_more() -> None:
+    model = Model(lambda shown: "of alpha" if "alpha" in shown else "of football")
+    judged = summed(model, "alpha ", "beta ", worth=lambda summary, points, shown: float("football" not in summary))
+    assert judged.summary == "The whole."
+    assert [request.again for request in model.answers] == [False, False, True, False]
 
 
 def test_each_part_is_read_and_the_last_step_reads_what_was_written_of_all() -> None:

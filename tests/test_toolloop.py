@@ -34,6 +34,7 @@ def job() -> toolloop.Job[str]:
         read_again=str,
         num_predict=300,
         more=600,
+        worth=lambda value: 1.0,
     )
 
 
@@ -214,6 +215,36 @@ def test_an_answer_that_cannot_be_read_is_asked_for_once_more_and_then_the_page_
     with pytest.raises(PageFailed):
         asyncio.run(toolloop.run(replace(job(), read=read, read_again=read), chat, toolloop.Mode.PRIME))
     assert [(request.again, request.num_predict) for request in requests] == [(False, 300), (True, 600)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "worths", "taken"),
+    [
+        (["good"], {"good": 0.5}, "good"),
+        (["poor", "good"], {"poor": 0.4, "good": 1.0}, "good"),
+        (["poor", "poorer"], {"poor": 0.4, "poorer": 0.0}, "poor"),
+        (["as poor", "the same"], {"as poor": 0.0, "the same": 0.0}, "as poor"),
+        (["poor", "unreadable"], {"poor": 0.0}, "poor"),
+    ],
+)
+def test_an_answer_of_little_worth_is_asked_for_once_more_and_the_better_one_is_taken(
+    answers: list[str], worths: dict[str, float], taken: str
+) -> None:
+    requests: list[Request] = []
+
+    def read(text: str) -> str:
+        if text not in worths:
+            raise PageFailed(Reason.OUTPUT_REJECTED)
+        return text
+
+    async def chat(request: Request) -> Answer:
+        requests.append(request)
+        return said(answers[len(requests) - 1])
+
+    asked = replace(job(), read=read, read_again=read, worth=worths.__getitem__, task_again="Otherwise.")
+    assert asyncio.run(toolloop.run(asked, chat, toolloop.Mode.PRIME)).value == taken
+    tasks = [request.messages[-1].content for request in requests]
+    assert tasks == ["Write the summary.", "Otherwise."][: len(answers)]
 
 
 def test_a_prompt_that_is_too_long_is_not_sent_again() -> None:
