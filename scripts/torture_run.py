@@ -46,7 +46,7 @@ def main() -> int:
         print("no power cuts: strace is not here, or may not trace")
     with TemporaryDirectory() as folder:
         # What goes wrong in one of them is raised.
-        machine.explored(Path(folder), given.seed, given.examples, STEPS)
+        machine.held_against_the_dict(Path(folder), given.examples, STEPS, given.seed)
     print(f"{given.examples} lives of a database of up to {STEPS} steps: as the dict says")
     for difference in found:
         print(difference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import machine
@@ -11,8 +12,6 @@ import power
 import pytest
 import torture
 from fake_ollama import FakeOllama, serving
-from hypothesis import settings
-from hypothesis.stateful import run_state_machine_as_test
 from one_night import Witness, night
 from torture import EachPoint, Measure, Report, World
 
@@ -87,17 +86,13 @@ def test_that_test_finds_what_is_lost_when_a_commit_does_not_wait_for_the_disk(w
 
 
 def test_whatever_happens_in_whatever_order_the_database_says_what_a_dict_says(tmp_path: Path) -> None:
-    with machine.machines(tmp_path) as nights:
-        examples = settings(max_examples=20, stateful_step_count=10)
-        run_state_machine_as_test(nights, settings=examples)  # type: ignore[arg-type] # what makes them will do
+    machine.held_against_the_dict(tmp_path, examples=20, steps=10)
 
 
 def test_killed_right_after_the_model_came_back_the_night_goes_on(tmp_path: Path) -> None:
-    with machine.machines(tmp_path) as nights:
-        life = nights()
+    with machine.machines(tmp_path) as nights, closing(nights()) as life:
         life.begin()
-        life.killed_when_the_model_is_back()
+        life.is_killed_when_the_model_is_back()
         life.the_database_says_what_the_dict_says()
         life.the_database_is_whole_and_keeps_its_promises()
         life.no_answer_is_paid_twice()
-        life.teardown()
