@@ -37,13 +37,12 @@ def main() -> int:
         report = torture.tortured(Path(folder), given.seed, given.kills, say, given.size)
     print(f"seed {given.seed}: {report}, {time.monotonic() - began:.0f} s", flush=True)
     found = report.differences
-    if power.can_record():
+    for recorder in power.recorders()[:1]:
         with TemporaryDirectory() as folder, torture.a_world(Path(folder), given.size) as world:
-            cuts = power.cut_a_first_night(world, random.Random(given.seed))  # noqa: S311 - a seed is what is wanted
+            some = random.Random(given.seed)  # noqa: S311 - a seed is what is wanted
+            cuts = power.cut_a_first_night(world, some, recorder)
         print(f"power cut {cuts.cuts} times: {cuts.said} pages said to be done, {len(cuts.faults)} lost or damaged")
         found += cuts.faults
-    else:
-        print("no power cuts: strace is not here, or may not trace")
     with TemporaryDirectory() as folder:
         # What goes wrong in one of them is raised.
         machine.held_against_the_dict(Path(folder), given.examples, STEPS, given.seed)
