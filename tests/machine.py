@@ -51,7 +51,8 @@ MAX_AGE = timedelta(hours=12)
 ADDRESS = "http://site.example/"
 GONE = "gone"
 NAMES = ("short", "long", GONE, "last")
-CHANGED = 0
+CHANGED, BACK = 0, 1
+"""A page that went may come back as it was."""
 HOURS = st.sampled_from([25, 1, 13, 192])
 """That pass before a run; what failed in a killed one is not asked for again within half a day."""
 COMMITS = st.sampled_from(range(1, 21))
@@ -195,6 +196,7 @@ class Nights(RuleBasedStateMachine):
         self._folder.mkdir()
         self._db, self._list = self._folder / "summaries.db", self._folder / "urls.txt"
         self._clock, self._site, self._versions = Clock(), Site(), count(1)
+        self._newest = {name: next(self._versions) for name in NAMES}
         self._urls: list[str] = []
         self._wanted: dict[str, Standing] = {}
         """How each page must stand that has been in a run."""
@@ -231,12 +233,12 @@ class Nights(RuleBasedStateMachine):
     def add(self, name: str) -> None:
         self._add(name)
 
-    @rule(
-        answers=st.dictionaries(st.sampled_from(NAMES), st.sampled_from([CHANGED, CHANGED, 404, 410, 503]), min_size=1)
-    )
-    def site_changes(self, answers: dict[str, int]) -> None:
-        for name, status in answers.items():
-            self._site[ADDRESS + name] = status or next(self._versions)
+    @rule(news=st.dictionaries(st.sampled_from(NAMES), st.sampled_from([CHANGED, BACK, 404, 410, 503]), min_size=1))
+    def site_changes(self, news: dict[str, int]) -> None:
+        for name, what in news.items():
+            if what == CHANGED:
+                self._newest[name] = next(self._versions)
+            self._site[ADDRESS + name] = self._newest[name] if what in (CHANGED, BACK) else what
 
     @rule(hours=HOURS)
     def night(self, hours: int) -> None:
@@ -304,7 +306,7 @@ class Nights(RuleBasedStateMachine):
 
     def _add(self, name: str) -> None:
         url = ADDRESS + name
-        self._site.setdefault(url, next(self._versions))
+        self._site.setdefault(url, self._newest[name])
         if url not in self._urls:
             self._urls.append(url)
             self._list.write_text("\n".join(self._urls) + "\n")
@@ -396,9 +398,6 @@ class Nights(RuleBasedStateMachine):
         if version == before.text and version in before.summaries:
             return [before, replace(fetched, state="summarized")]
         fetched = replace(fetched, state="fetched")
-        if version in before.summaries:
-            # It has been summarized once: that is known and told again, if only the model's recipe is.
-            return [before, fetched, _written(fetched, False), _written(fetched, is_there)]
         return [before, fetched, _written(fetched, is_there)]
 
     def _found(self) -> dict[str, Standing]:
