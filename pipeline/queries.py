@@ -192,7 +192,8 @@ TAKE_OVER = """
 WITH ended AS (
     SELECT page_id, outcome, reason, max(ended_at) AS ended_at FROM items
     WHERE run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
-        outcome IN ('failed', 'deferred', 'skipped') OR :force AND outcome IN ('summarized', 'unchanged')
+        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
+        OR :force AND outcome IN ('summarized', 'unchanged')
     )
     GROUP BY page_id
 )
@@ -203,7 +204,10 @@ UPDATE items SET
 FROM ended
 WHERE items.run_id = :run_id AND items.page_id = ended.page_id AND items.ended_at IS NULL
 """
-"""`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever."""
+"""`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever.
+
+A page that is a list is read again: its entries are no pages of this run yet.
+"""
 
 SETTLE_FRESH = """
 UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = :time
