@@ -300,6 +300,22 @@ def test_what_a_model_has_shown_counts_also_when_its_answer_is_no_good() -> None
     assert ability.mode is PRIME
 
 
+@pytest.mark.parametrize("reason", [Reason.LLM_EMPTY, Reason.LLM_TRUNCATED, Reason.OUTPUT_REJECTED])
+def test_what_was_no_answer_in_plain_words_is_asked_for_by_a_schema(reason: Reason) -> None:
+    requests: list[Request] = []
+
+    def read(text: str) -> str:
+        raise PageFailed(reason)
+
+    async def chat(request: Request) -> Answer:
+        requests.append(request)
+        return said("…")
+
+    asked = replace(job(), read=read, schema_again={"type": "object"})
+    assert asyncio.run(toolloop.run(asked, chat, toolloop.Mode.PRIME)).value == "…"
+    assert [request.schema for request in requests] == [None, {"type": "object"}]
+
+
 def test_a_prompt_that_is_too_long_is_not_sent_again() -> None:
     requests: list[Request] = []
 
