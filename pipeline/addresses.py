@@ -11,7 +11,7 @@ import errno
 import re
 import socket
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 import idna
 
 from pipeline.errors import PageFailed
-from pipeline.records import Reason, Refusal
+from pipeline.records import Proxy, Reason, Refusal
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -29,6 +29,7 @@ AddrInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 MAX_URL_CHARACTERS = 2_083
 DEFAULT_PORTS = {"http": 80, "https": 443}
+WEB_PORTS = frozenset(DEFAULT_PORTS.values())
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -72,7 +73,13 @@ class AddressPolicy:
     blocked_endpoints: frozenset[tuple[str, int]] = frozenset()
     """(name or address, port) of the model's server, never opened by anything. If it is on this machine, each of
     the machine's addresses counts, at that port."""
-    allowed_ports: frozenset[int] = frozenset({80, 443})
+    allowed_ports: frozenset[int] = WEB_PORTS
+    proxy: Proxy | None = None
+    """If there is one, nothing else is connected to, and it looks up names: what can be judged is the URL alone."""
+
+    def of_proxy(self) -> AddressPolicy:
+        """What counts for the proxy: it may stand on this machine or in the house, but is not the model's server."""
+        return AddressPolicy(allow_private=True, blocked_endpoints=self.blocked_endpoints)
 
 
 class BlockedAddress(OSError):
@@ -153,11 +160,18 @@ def _is_own(address: str) -> bool:
     return True
 
 
-def socket_factory(policy: AddressPolicy) -> Callable[[AddrInfo], socket.socket]:
-    """Makes the sockets of a `TCPConnector`; raises `BlockedAddress` before there is one that may not be."""
+def socket_factory(
+    policy: AddressPolicy, only: Container[tuple[str, int]] | None = None
+) -> Callable[[AddrInfo], socket.socket]:
+    """Makes the sockets of a `TCPConnector`; raises `BlockedAddress` before there is one that may not be.
+
+    If there is an `only`, there are sockets to the (address, port) in it, as far as the policy has them, and no others.
+    """
 
     def make(info: AddrInfo) -> socket.socket:
         family, kind, protocol, _, where = info
+        if only is not None and (str(where[0]), int(where[1])) not in only:
+            raise BlockedAddress(f"{where[0]} (not the proxy)")
         if blocked := refusal(str(where[0]), int(where[1]), policy):
             raise BlockedAddress(blocked)
         return socket.socket(family, kind, protocol)
@@ -237,6 +251,9 @@ def _check_host(host: str, port: int, policy: AddressPolicy) -> None:
             raise PageFailed(Reason.BLOCKED_ADDRESS, blocked)
         return
     name = host.removesuffix(".")
+    is_own = name == "localhost" or name.endswith(".localhost")
+    if is_own and _is_model_server(IPv4Address("127.0.0.1"), port, policy):
+        raise PageFailed(Reason.BLOCKED_ADDRESS, f"{name} (the model's own server, port {port})")
     if (name, port) in policy.blocked_endpoints:
         raise PageFailed(Reason.BLOCKED_ADDRESS, f"{name} (the model's own server, port {port})")
     # A named network may have names like these; where they lead is checked when they have been looked up.

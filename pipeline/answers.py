@@ -20,6 +20,12 @@ from pipeline.pdf import is_pdf
 from pipeline.records import Reason, Refusal
 
 TEXT_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", "text/markdown", "application/pdf"})
+LIST_TYPES = frozenset(
+    f"{kind}/{name}"
+    for kind in ("application", "text")
+    for name in ("rss+xml", "atom+xml", "rdf+xml", "xml", "x-opml", "x-opml+xml", "opml+xml")
+)
+"""What feeds, sitemaps and outlines are labelled as; other XML is too."""
 MAGIC = {
     b"%PDF-": "application/pdf",
     b"%!PS": "application/postscript",
@@ -40,13 +46,14 @@ STATUSES = {
     401: Reason.HTTP_401,
     403: Reason.HTTP_403,
     404: Reason.HTTP_404,
+    407: Reason.CONNECT_ERROR,
     408: Reason.TIMEOUT,
     410: Reason.HTTP_410,
     425: Reason.RATE_LIMITED,
     429: Reason.RATE_LIMITED,
     451: Reason.HTTP_451,
 }
-"""206 and 304 answer what was not asked."""
+"""206 and 304 answer what was not asked; 407 is what a proxy says to us, and not the site."""
 STATUS_CLASSES = {2: Reason.NO_CONTENT, 3: Reason.BAD_REDIRECT, 4: Reason.HTTP_4XX, 5: Reason.HTTP_5XX}
 WITH_PAUSE = frozenset({408, 425, 429, 503})
 LONGEST_PAUSE = timedelta(days=7)

@@ -49,18 +49,42 @@ def command(context: click.Context) -> None:
 @click.pass_context
 def run_command(context: click.Context, /, sources: tuple[str, ...], **given: Any) -> int:
     """Fetch the pages of each SOURCE (a list, '-', a URL, or list:URL) and summarize them. `run` may be left out."""
-    dry = given.pop("dry_run")
-    talk, settings = _night(context, given)
     for name in sources:
         if name in command.commands and not os.path.exists(name):
             raise UsageError(f"there is no file {name}; the command of this name goes first: {NAME} {name} [OPTIONS]")
+    return _lists(context, sources, given)
+
+
+@command.command("fetch")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@options.DB
+@options.HOST
+@options.NETWORK
+@options.RUN
+@options.JSON
+@options.TALK
+@click.pass_context
+def fetch_command(context: click.Context, /, sources: tuple[str, ...], **given: Any) -> int:
+    """Fetch the pages of each SOURCE and store their texts only, for a later run to summarize. No model is asked.
+
+    The Ollama server is named only so that no page reaches it.
+    """
+    # What it is told of models stands in no use, and is noted with the run.
+    others = run_command.make_context("run", [*sources], parent=context.parent).params
+    return _lists(context, sources, {name: others[name] for name in others if name != "sources"} | given, True)
+
+
+def _lists(context: click.Context, sources: tuple[str, ...], given: dict[str, Any], texts_only: bool = False) -> int:
+    """A run over the pages of lists."""
+    dry = given.pop("dry_run")
+    talk, settings = _night(context, given)
     if dry:
-        return _plan(settings, sources, talk)
+        return _plan(settings, sources, talk, texts_only)
     console.tell_bugs(talk.verbosity > 0, settings.db)
     # Imported here: the other commands start without the web and the model.
     from pipeline import run  # noqa: PLC0415
 
-    return run.run(settings, run.lists(settings, sources, talk), talk)
+    return run.run(settings, run.lists(settings, sources, talk, texts_only=texts_only), talk)
 
 
 @command.command("retry")
@@ -163,12 +187,12 @@ def _night(context: click.Context, given: dict[str, Any]) -> tuple[Console, Sett
     return talk, Settings(**given, profiles=options.profiles(run_command, os.environ))
 
 
-def _plan(settings: Settings, sources: tuple[str, ...], talk: Console) -> int:
+def _plan(settings: Settings, sources: tuple[str, ...], talk: Console, texts_only: bool) -> int:
     from pipeline import run  # noqa: PLC0415
     from pipeline.commands import plan  # noqa: PLC0415
 
     found = partial(run.lines, sources, since=settings.since, note=talk.say)
-    counts = plan.plan(settings.db, found, settings.max_age, settings.force)
+    counts = plan.plan(settings.db, found, settings.max_age, settings.force, texts_only)
     if talk.as_json:
         data(console.json_text(counts))
     for kind, count in () if talk.as_json else counts.items():

@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import traceback
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from errno import EPIPE
@@ -133,7 +134,7 @@ class Console:
             self._progress.advance(self._progress.task_ids[0])
 
     @contextmanager
-    def progress(self, total: int) -> Iterator[None]:
+    def progress(self, doing: str, total: int) -> Iterator[None]:
         """Shows how many of `total` pages are done, on a terminal only."""
         if not self._terminal.is_terminal or self.verbosity < 0 or (self.as_json and sys.stdout.isatty()):
             yield
@@ -143,15 +144,21 @@ class Console:
         with Progress(
             *columns, console=self._terminal, transient=True, redirect_stdout=False, redirect_stderr=False
         ) as self._progress:
-            self._progress.add_task("summarizing", total=total)
+            self._progress.add_task(doing, total=total)
             yield
         self._progress = None
 
 
-def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str, other_recipes: int = 0) -> list[str]:
+def report(
+    counts: Mapping[str, int],
+    fault_counts: Mapping[tuple[Outcome, Reason], int],
+    faults: Callable[[Sequence[Reason], int], Sequence[sqlite3.Row]],
+    db: str,
+    other_recipes: int = 0,
+) -> list[str]:
     """The end of a run in at most `MOST_LINES` lines: counts, the first faults, where the rest is to be seen.
 
-    What is wrong comes before what was passed over on purpose.
+    What is wrong comes before what was passed over on purpose. `faults` gives the first that have one of some reasons.
     """
     parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     lines = [f"{', '.join(parts) or 'nothing to do'}: {db}"]
@@ -161,20 +168,28 @@ def report(counts: Mapping[str, int], faults: Sequence[sqlite3.Row], db: str, ot
             f"  {other_recipes} with a summary by another model, prompt or option: "
             f"summarize-batch resummarize --all --db {whole} makes others"
         )
-    in_order = sorted(faults, key=lambda fault: Reason(str(fault["reason"])).meaning.exit_code == 0)
+    total = sum(fault_counts.values())
     room = MOST_LINES - len(lines)
-    most = room if len(in_order) <= room else room - 1
-    for fault in in_order[:most]:
-        reason = Reason(str(fault["reason"]))
-        told = fault["detail"] or reason.meaning.what
-        lines.append(f"  {fault['outcome']} {reason.value}: {shortened(fault['url'])}: {shortened(told)}")
-    if rest := len(in_order) - most if len(in_order) > most else 0:
-        outcomes = {Outcome(str(fault["outcome"])) for fault in in_order[most:]}
+    most = room if total <= room else room - 1
+    told: list[sqlite3.Row] = []
+    for on_purpose in (False, True):
+        reasons = sorted({reason for _, reason in fault_counts if (reason.meaning.exit_code == 0) == on_purpose})
+        told += faults(reasons, most - len(told)) if reasons else []
+    lines += map(_fault_line, told)
+    if rest := total - len(told):
+        left = Counter(fault_counts) - Counter((Outcome(row["outcome"]), Reason(row["reason"])) for row in told)
+        outcomes = {outcome for outcome, _ in left}
         states = [
             f"--state {state.value}" for outcome in Outcome if outcome in outcomes for state in _STATES_OF[outcome]
         ]
         lines.append(f"  and {rest} more: summarize-batch list --db {whole} {' '.join(states)}")
     return lines
+
+
+def _fault_line(fault: sqlite3.Row) -> str:
+    reason = Reason(str(fault["reason"]))
+    told = fault["detail"] or reason.meaning.what
+    return f"  {fault['outcome']} {reason.value}: {shortened(fault['url'])}: {shortened(told)}"
 
 
 # Data

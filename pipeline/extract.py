@@ -24,13 +24,14 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Self
+from urllib.parse import urljoin, urlsplit
 
 import pebble
 
 from pipeline.charsets import decode
 from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
-from pipeline.visible import Seen, invisible, language, see, signs, without_invisible
+from pipeline.visible import Seen, asked, canonical, invisible, language, see, signs, without_invisible
 from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
 
 EXTRACT_SECONDS = 20.0
@@ -40,6 +41,7 @@ WORKER_BYTES = 2 << 30
 """Of address space for one worker; lxml needs about 20 times the page."""
 LARGE_BYTES = 1_000_000
 """A page of 2.4 MB left a worker with 101 MB, and with 49 after it had given back what it could."""
+MOST_URL_CHARACTERS = 2_083
 TRIES = 2
 """A worker may have been killed for another's greed: the page is tried once more, on a fresh one."""
 
@@ -164,14 +166,17 @@ def _forget() -> None:
         libc.malloc_trim(0)
 
 
-def read_page(page: Page) -> Document | Refusal:
-    """The main text of a page as Markdown (plain text loses the headings), cleaned, with its metadata."""
+def read_page(page: Page, *, comments: bool = True) -> Document | Refusal:
+    """The main text of a page as Markdown (plain text loses the headings), cleaned, with its metadata.
+
+    Without `comments` what readers have written under it is left out, which are also the replies of a thread.
+    """
     if is_pdf(page.content_type, page.body):
         return _from_pdf(page.body)
     text = decode(page.body, page.charset)
     is_markup = page.content_type in ("text/html", "application/xhtml+xml") or not page.content_type
     if is_markup and _MARKUP.search(text):
-        return _from_markup(text, page)
+        return _from_markup(text, page, comments)
     return _from_text(text, page.content_type == "text/markdown")
 
 
@@ -208,11 +213,11 @@ def _from_text(text: str, is_markdown: bool) -> Document | Refusal:
     return Document(cleaned, _line(heading[1].rstrip("# \t") if heading else ""), hidden_characters=hidden)
 
 
-def _from_markup(markup: str, page: Page) -> Document | Refusal:
+def _from_markup(markup: str, page: Page, comments: bool) -> Document | Refusal:
     seen = see(markup)
     if seen is None:
         return Refusal(Reason.NO_TEXT, "an empty page")
-    fields = _main_part(seen, page)
+    fields = _main_part(seen, page, comments)
     text = "\n\n".join(part for part in (fields.get("text"), fields.get("comments")) if part)
     cleaned = clean(text)
     if len(cleaned) < SHORT_CHARACTERS and (refusal := wall(signs(seen, cleaned))):
@@ -226,10 +231,22 @@ def _from_markup(markup: str, page: Page) -> Document | Refusal:
         language(seen.tree),
         _line(fields.get("date"), 40),
         seen.hidden_characters,
+        _canonical(canonical(seen.tree), page.final_url),
+        asked(seen.tree),
     )
 
 
-def _main_part(seen: Seen, page: Page) -> dict[str, str]:
+def _canonical(given: str, base: str) -> str:
+    """What may be noted of a canonical link: a whole http(s) URL that shows no password, or nothing."""
+    try:
+        parts = urlsplit(url := urljoin(base, given)) if given else urlsplit("")
+    except ValueError:
+        return ""
+    usable = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    return url if usable and len(url) <= MOST_URL_CHARACTERS and url.isprintable() else ""
+
+
+def _main_part(seen: Seen, page: Page, comments: bool) -> dict[str, str]:
     """What trafilatura takes for the page's own text, and for what is known of it; empty if there is none."""
     import trafilatura  # noqa: PLC0415 - it takes a second, and only workers need it
 
@@ -238,7 +255,7 @@ def _main_part(seen: Seen, page: Page) -> dict[str, str]:
         url=page.final_url,
         output_format="python",
         with_metadata=True,
-        include_comments=True,
+        include_comments=comments,
         include_links=False,
         include_formatting=True,
         # No date that is only guessed from a text: minutes of June were dated to the first of January.

@@ -52,6 +52,8 @@ class Frontier:
         self._ready_at: dict[str, float] = {}
         self._last_host = ""
         self._more_hosts = True
+        self._handed_out: set[int] = set()
+        self._look_again = False
         self._stopped = False
         self._changed = asyncio.Event()
         self._one_asks = asyncio.Lock()
@@ -65,7 +67,10 @@ class Frontier:
                 # One that got free while the store was asked comes with the next round: its tasks are not here yet.
                 host = min((idle for idle in self._idle if idle.tasks), key=self._ready, default=None)
                 if not self._idle and not self._busy:
-                    return None
+                    if not self._look_again:
+                        return None
+                    self._from_the_first_host()
+                    continue
                 if host and self._ready(host) <= self._clock():
                     return self._hand_out(host)
                 await self._until_changed(self._ready(host) - self._clock() if host else None)
@@ -82,8 +87,13 @@ class Frontier:
     def begin_again(self) -> None:
         """Looks for tasks from the first host on: some may have become ready anew."""
         self._idle.clear()
-        self._last_host = ""
-        self._more_hosts = True
+        self._handed_out.clear()
+        self._from_the_first_host()
+
+    def look_again(self) -> None:
+        """There are new tasks in the store: they are looked for when nothing else is left, and nothing comes twice."""
+        self._look_again = True
+        self._changed.set()
 
     def stop(self) -> None:
         """No further task is handed out."""
@@ -93,6 +103,9 @@ class Frontier:
     async def turn(self, host: str) -> None:
         """Waits until `host` may be sent one more request, and takes that turn."""
         now = self._clock()
+        if len(self._ready_at) > 2 * HOSTS_IN_WINDOW:
+            # A host that may be asked now is like one that never was: of a million hosts only those are kept that wait.
+            self._ready_at = {name: at for name, at in self._ready_at.items() if at > now}
         at = max(now, self._ready_at.get(host, now))
         self._ready_at[host] = at + self._delay
         if at > now:
@@ -101,20 +114,28 @@ class Frontier:
     def _ready(self, host: _Host) -> float:
         return self._ready_at.get(host.name, 0.0)
 
+    def _from_the_first_host(self) -> None:
+        self._last_host = ""
+        self._more_hosts = True
+        self._look_again = False
+
     def _hand_out(self, host: _Host) -> Task:
         task = host.tasks.popleft()
         self._idle.remove(host)
         self._busy[task.page_id] = host
+        self._handed_out.add(task.page_id)
         return task
 
     async def _fill_window(self) -> None:
         for host in [host for host in self._idle if not host.tasks]:
-            rows = await self._tasks_after(host.name, host.position, TASKS_A_HOST)
-            host.tasks.extend(task for _, task in rows)
-            if rows:
+            while not host.tasks:
+                rows = await self._tasks_after(host.name, host.position, TASKS_A_HOST)
+                if not rows:
+                    self._idle.remove(host)
+                    break
+                # One that is worked on still is here again, after `look_again`.
+                host.tasks.extend(task for _, task in rows if task.page_id not in self._handed_out)
                 host.position = rows[-1][0]
-            else:
-                self._idle.remove(host)
         if self._more_hosts and len(self._idle) + len(self._busy) < HOSTS_IN_WINDOW // 2:
             names = await self._hosts_after(self._last_host, HOSTS_IN_WINDOW)
             self._more_hosts = len(names) == HOSTS_IN_WINDOW

@@ -51,6 +51,21 @@ def books_of_runs(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def what_pages_say_of_themselves(db: Database) -> None:
+    """How much of a page is hidden from its reader, where it says that it lies, what it asks of machines."""
+    for statement in _WHAT_PAGES_SAY.split(";\n\n"):
+        db.execute(statement)
+
+
+_WHAT_PAGES_SAY = """
+ALTER TABLE pages ADD COLUMN hidden_characters INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE pages ADD COLUMN canonical TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE pages ADD COLUMN marks TEXT NOT NULL DEFAULT '[]'
+"""
+
 _BOOKS_OF_RUNS = """
 ALTER TABLE runs ADD COLUMN counts TEXT;
 

@@ -31,6 +31,9 @@ _AFTER = re.compile(rf"(?i)[ \u00a0\u202f-]?(?:{_SCALE})(?![A-Za-z\u00c0-\u024f]
 _NUMBER = re.compile(r"\d(?:\d{0,2}(?:[ \u00a0\u2009\u202f'’]\d{3})+(?!\d)(?:[.,]\d+)?|\d*(?:[.,]\d+)*)")
 _IN_A_NAME = re.compile(r"(?<=[A-Za-z_\u00c0-\u024f])|(?<=[A-Z][-/])")
 _ITEM = re.compile(r"(?m)^[ \t]*[(\[]?\d{1,3}[.)\]][ \t]")
+MOST_SUMS = 16
+"""Readings of a number up to which it is added to the one after it: honest ones have few, but where numbers with two
+readings stand in a row each doubles them (400 of `1.234千`: 22 s)."""
 _SEVERAL = re.compile(r"[\d.,]*[^\d.,].*|\d+[.,]\d+[.,].*|(?:[01]?\d|2[0-4])[.,][0-5]\d")
 
 
@@ -57,7 +60,8 @@ def numbers(text: str) -> list[Number]:
     for match in _NUMBER.finditer(text):
         number = _number(text, match, items)
         before = found[-1] if found else number
-        if before.end <= number.start <= before.end + 1 and before.scaled != before.readings:
+        follows = before.end <= number.start <= before.end + 1 and before.scaled != before.readings
+        if follows and len(before.scaled) <= MOST_SUMS:
             sums = _sums(before.scaled, number.scaled)  # 1億 2000万
             found[-1] = replace(before, scaled=before.scaled | sums)
             number = replace(number, scaled=number.scaled | sums)

@@ -24,7 +24,7 @@ from pipeline import settings as files
 from pipeline.errors import UsageError
 from pipeline.language_names import NAMES, SOURCE, code_of
 from pipeline.prompts import STYLES
-from pipeline.records import Reason, State
+from pipeline.records import Proxy, Reason, State
 from pipeline.settings import Profile
 from pipeline.toolloop import Policy
 
@@ -115,6 +115,27 @@ class Server(Several, click.ParamType[str]):
             return files.server_url(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class ProxyServer(click.ParamType[Proxy]):
+    """The address of a proxy; what is wrong with one is told without it, for it may hold a password."""
+
+    name = "proxy"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Proxy:
+        if isinstance(value, Proxy):
+            return value
+        try:
+            return files.proxy(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Port(Several, click.IntRange):
+    """A port of TCP."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 65_535)
 
 
 class File(click.ParamType[Path]):
@@ -281,7 +302,8 @@ def _judged(parameter: click.Option, value: Any, place: str) -> Any:
     for one in values:
         # Without the second condition `workers = true` would be one worker.
         if not isinstance(one, wanted) or (isinstance(one, bool) and wanted is not bool):
-            raise UsageError(f"{place}: {one!r} is not {words}")
+            said = "what stands there" if isinstance(parameter.type, ProxyServer) else repr(one)
+            raise UsageError(f"{place}: {said} is not {words}")
         try:
             parameter.type.convert(one, parameter, None)
         except click.BadParameter as error:
@@ -333,17 +355,18 @@ REASON = option(
     multiple=True,
     help="Only pages with this reason (docs/reasons.md); may be repeated.",
 )
+HOST = option(
+    "--host",
+    "hosts",
+    type=Server(),
+    multiple=True,
+    default=lambda: default_hosts(os.environ),
+    show_default=f"OLLAMA_HOST, or {files.DEFAULT_HOST}",
+    help="The Ollama server; of several the first that answers, in this order.",
+)
 SERVER = together(
     option("-m", "--model", type=Name(), default="llama3.1", help="The model, as `ollama list` names it."),
-    option(
-        "--host",
-        "hosts",
-        type=Server(),
-        multiple=True,
-        default=lambda: default_hosts(os.environ),
-        show_default=f"OLLAMA_HOST, or {files.DEFAULT_HOST}",
-        help="The Ollama server; of several the first that answers, in this order.",
-    ),
+    HOST,
     option("--embedded", is_flag=True, help="Use the small model that runs inside this program."),
     option("--embedded-model", type=File(), help="Another GGUF file for --embedded."),
 )
@@ -382,7 +405,20 @@ NETWORK = together(
     option(
         "--allow-network", type=Network(), multiple=True, help="Also fetch from this network (CIDR); may be repeated."
     ),
+    option("--allow-port", type=Port(), multiple=True, help="Also fetch at this port (80, 443); may be repeated."),
+    option(
+        "--proxy",
+        type=ProxyServer(),
+        help="Fetch through this HTTP proxy (http://HOST:PORT), which looks names up: where they lead is not checked.",
+    ),
     option("--ignore-robots", is_flag=True, help="Do not ask robots.txt: for sites of your own."),
+    option("--respect-noai", is_flag=True, help="Pass over pages that ask not to be read by a model, or indexed."),
+    option(
+        "--comments",
+        type=click.Choice([files.KEEP, files.DROP]),
+        default=files.KEEP,
+        help="What becomes of comments, and of the replies of a thread.",
+    ),
     option("--contact", type=Header(), default="", help="An address for the sites to reach you, in the User-Agent."),
     option("--max-age", type=Duration(), default="12h", help="Do not ask again for a page fetched more recently."),
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from pipeline import marks
 from pipeline.errors import PageNotDone
 from pipeline.records import (
     Document,
@@ -48,10 +49,12 @@ class Steps:
 
     fetch: Callable[[Task], Awaitable[Page | NotModified | Refusal]]
     extract: Callable[[Page], Awaitable[Document | Refusal]]
-    summarize: Callable[[Task, Document], Awaitable[Written]]
-    """Raises `PageNotDone`; stores the partial answers by itself as they come."""
+    summarize: Callable[[Task, Document], Awaitable[Written]] | None
+    """Raises `PageNotDone`; stores the partial answers by itself as they come. `None`: only the texts are wanted."""
     emit: Emit
     now: Callable[[], datetime]
+    respects_marks: bool = False
+    """Whether a page that asks not to be read or indexed is passed over."""
 
 
 async def process(task: Task, steps: Steps) -> None:
@@ -60,6 +63,11 @@ async def process(task: Task, steps: Steps) -> None:
     if document is None:
         return
     started = steps.now()
+    if await _asks_not_to_be_read(task, document, started, steps):
+        return
+    if steps.summarize is None:
+        await _not_done(task, None, Refusal(Reason.FETCH_ONLY), started, steps)
+        return
     try:
         written = await steps.summarize(task, document)
     except PageNotDone as fault:
@@ -88,24 +96,40 @@ async def _read(task: Task, steps: Steps) -> Document | None:
     """The document that is to be summarized; `None` when the page has ended here."""
     started = steps.now()
     page = await steps.fetch(task)
-    if isinstance(page, Refusal):
-        await _not_done(task, Stage.FETCH, page, started, steps)
-        return None
     if isinstance(page, NotModified):
-        if task.summarized or task.document is None:
+        if task.summarized or task.document is None or steps.summarize is None:
             await steps.emit(Unchanged(task, Reason.NOT_MODIFIED, started, steps.now()))
             return None
         return task.document
+    if isinstance(page, Refusal):
+        await _not_done(task, Stage.FETCH, page, started, steps)
+        return None
     document = await steps.extract(page)
     if isinstance(document, Refusal):
         await _not_done(task, Stage.EXTRACT, document, started, steps)
         return None
+    return await _kept(task, page, replace(document, marks=marks.both(page.marks, document.marks)), started, steps)
+
+
+async def _kept(task: Task, page: Page, document: Document, started: datetime, steps: Steps) -> Document | None:
+    """The document, stored, if it is to be summarized; `None` when the page has ended here."""
+    if await _asks_not_to_be_read(task, document, started, steps):
+        return None
     if document.hash == task.text_hash and task.summarized:
-        await steps.emit(Unchanged(task, Reason.SAME_TEXT, started, steps.now(), page))
+        await steps.emit(Unchanged(task, Reason.SAME_TEXT, started, steps.now(), page, document))
         return None
     await steps.emit(Fetched(task, page, document, started, steps.now()))
     return document
 
 
-async def _not_done(task: Task, stage: Stage, refusal: Refusal, started: datetime, steps: Steps) -> None:
+async def _asks_not_to_be_read(task: Task, document: Document, started: datetime, steps: Steps) -> bool:
+    """Whether the page has ended here, because it says so and that counts."""
+    if not (steps.respects_marks and document.marks):
+        return False
+    refusal = Refusal(Reason.NOAI, f"it says {', '.join(document.marks)}")
+    await steps.emit(NotDone(task, Stage.EXTRACT, refusal, started, steps.now(), document.marks))
+    return True
+
+
+async def _not_done(task: Task, stage: Stage | None, refusal: Refusal, started: datetime, steps: Steps) -> None:
     await steps.emit(NotDone(task, stage, refusal, started, steps.now()))

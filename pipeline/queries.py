@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+AS_A_WRITER = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
+
+LOG_LIMIT = "PRAGMA journal_size_limit = {}"
+
+EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+DO_NOT_WAIT = "PRAGMA busy_timeout = 0"
+
+VERSION = "PRAGMA user_version"
+
+QUICK_CHECK = "PRAGMA quick_check(1)"
+
+COPY = "VACUUM INTO ?"
+
+LAST_RUN = """
+SELECT state, exit_code FROM runs ORDER BY id DESC LIMIT 1
+"""
+
 BEGIN_RUN = """
 INSERT INTO runs (started_at, state, source, model, settings) VALUES (?, 'running', ?, ?, ?)
 """
@@ -11,7 +29,13 @@ UPDATE runs SET state = ?, exit_code = ?, ended_at = ?, counts = ? WHERE id = ?
 """
 
 END_ITEMS = """
-UPDATE items SET reason = coalesce(reason, ?) WHERE run_id = ? AND ended_at IS NULL
+UPDATE items SET reason = coalesce(reason, :reason)
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL
+"""
+"""`+run_id`: the items of a run stand one after the other, and are gone through in their order, a few at a time."""
+
+LAST_ITEM = """
+SELECT coalesce(max(id), 0) FROM items
 """
 
 ADD_PAGE = """
@@ -51,6 +75,7 @@ ON CONFLICT (run_id, page_id) DO NOTHING
 PAGE_FETCHED_VALUES = (
     *("page_id", "text_hash", "title", "author", "site", "language", "published"),
     *("final_url", "status", "etag", "last_modified", "time"),
+    *("hidden_characters", "canonical", "marks"),
 )
 
 PAGE_FETCHED = """
@@ -58,6 +83,7 @@ UPDATE pages SET
     state = iif(state = 'summarized' AND text_hash IS :text_hash, state, 'fetched'),
     reason = NULL, detail = '', not_before = NULL, failures = 0,
     title = :title, author = :author, site = :site, language = :language, published = :published,
+    hidden_characters = :hidden_characters, canonical = :canonical, marks = :marks,
     final_url = :final_url, http_status = :status, etag = :etag, last_modified = :last_modified,
     fetched_at = :time, changed_at = iif(text_hash IS :text_hash, changed_at, :time), text_hash = :text_hash
 WHERE id = :page_id
@@ -65,10 +91,14 @@ WHERE id = :page_id
 
 PAGE_UNCHANGED = """
 UPDATE pages SET
-    state = 'summarized', reason = NULL, detail = '', not_before = NULL, failures = 0,
-    etag = coalesce(?, etag), last_modified = coalesce(?, last_modified), fetched_at = ?
-WHERE id = ?
+    state = iif(:summarized, 'summarized', 'fetched'), reason = iif(:summarized, NULL, 'fetch_only'),
+    detail = '', not_before = NULL, failures = 0,
+    hidden_characters = coalesce(:hidden_characters, hidden_characters),
+    canonical = coalesce(:canonical, canonical), marks = coalesce(:marks, marks),
+    etag = coalesce(:etag, etag), last_modified = coalesce(:last_modified, last_modified), fetched_at = :time
+WHERE id = :page_id
 """
+"""A text that has no summary yet is found unchanged only by who wants no more of it."""
 
 PAGE_SUMMARIZED = """
 UPDATE pages SET state = 'summarized', reason = NULL, detail = '', not_before = NULL, failures = 0
@@ -78,7 +108,8 @@ WHERE id = ?
 PAGE_NOT_DONE = """
 UPDATE pages SET
     state = coalesce(:state, state), reason = :reason, detail = :detail,
-    http_status = coalesce(:http_status, http_status), not_before = :not_before, failures = :failures
+    http_status = coalesce(:http_status, http_status), not_before = :not_before, failures = :failures,
+    marks = coalesce(:marks, marks)
 WHERE id = :page_id AND NOT (:by_model AND state = 'summarized')
 """
 """A page that stands as summarized has a summary of its present text: if no other one can be made, it keeps that."""
@@ -158,36 +189,42 @@ WHERE id < :run_id AND id > coalesce((
 """The first of the runs right before this one that had its errand and its settings, and were killed all of them."""
 
 TAKE_OVER = """
-WITH ended AS (
-    SELECT page_id, outcome, reason, max(ended_at) AS ended_at FROM items
-    WHERE run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+UPDATE items SET (outcome, reason, ended_at) = (
+    SELECT
+        iif(outcome IN ('summarized', 'unchanged'), 'unchanged', outcome),
+        iif(outcome IN ('summarized', 'unchanged'), :done, reason),
+        ended_at
+    FROM items AS killed
+    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
         outcome IN ('failed', 'deferred', 'skipped') OR :force AND outcome IN ('summarized', 'unchanged')
     )
-    GROUP BY page_id
+    ORDER BY run_id DESC LIMIT 1
 )
-UPDATE items SET
-    outcome = iif(ended.outcome IN ('summarized', 'unchanged'), 'unchanged', ended.outcome),
-    reason = iif(ended.outcome IN ('summarized', 'unchanged'), :done, ended.reason),
-    ended_at = ended.ended_at
-FROM ended
-WHERE items.run_id = :run_id AND items.page_id = ended.page_id AND items.ended_at IS NULL
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
+    SELECT 1 FROM items AS killed
+    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+        outcome IN ('failed', 'deferred', 'skipped') OR :force AND outcome IN ('summarized', 'unchanged')
+    )
+)
 """
 """`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever."""
 
 SETTLE_FRESH = """
-UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = ?
-WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
-    SELECT 1 FROM pages WHERE pages.id = page_id AND state = 'summarized' AND fetched_at > ?
+UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = :time
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
+    SELECT 1 FROM pages
+    WHERE pages.id = page_id AND fetched_at > :fresh
+        AND (state = 'summarized' OR state = 'fetched' AND :texts_only)
 )
 """
 
 SETTLE_NOT_DUE = """
 UPDATE items SET
-    outcome = (SELECT state FROM pages WHERE pages.id = page_id), ended_at = ?,
+    outcome = (SELECT state FROM pages WHERE pages.id = page_id), ended_at = :time,
     reason = (SELECT reason FROM pages WHERE pages.id = page_id)
-WHERE run_id = ? AND ended_at IS NULL AND EXISTS (
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
     SELECT 1 FROM pages
-    WHERE pages.id = page_id AND state IN ('failed', 'deferred') AND (not_before > ? OR reason = 'gave_up')
+    WHERE pages.id = page_id AND state IN ('failed', 'deferred') AND (not_before > :time OR reason = 'gave_up')
 )
 """
 
@@ -200,18 +237,27 @@ UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = '
 """
 
 COUNT_ITEMS = """
-SELECT outcome, count(*) FROM items WHERE run_id = ? GROUP BY outcome
+SELECT iif(reason IS 'fetch_only', 'fetched', outcome) AS outcome, count(*) FROM items WHERE run_id = ? GROUP BY 1
+"""
+
+FAULT_COUNTS = """
+SELECT outcome, reason, count(*) FROM items
+WHERE run_id = ? AND outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND reason NOT IN ('list', 'fetch_only')
+GROUP BY outcome, reason
 """
 
 FAULTS = """
 SELECT items.outcome, items.reason, pages.url, pages.detail
-FROM items JOIN pages ON pages.id = items.page_id
-WHERE items.run_id = ? AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND items.reason <> 'list'
-ORDER BY items.id
+FROM items CROSS JOIN pages ON pages.id = items.page_id
+WHERE
+    items.id > :after AND +items.run_id = :run_id
+    AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped')
+    AND items.reason IN (SELECT value FROM json_each(:reasons))
+ORDER BY items.id LIMIT :most
 """
 
 TO_DO = """
-SELECT count(*) FROM items WHERE run_id = ? AND ended_at IS NULL
+SELECT count(*) FROM items INDEXED BY items_to_do WHERE run_id = ? AND ended_at IS NULL
 """
 
 HOSTS_BETWEEN = """
@@ -220,13 +266,14 @@ WHERE run_id = ? AND ended_at IS NULL AND host > ? AND host < ? ORDER BY host LI
 """
 
 LONGEST_WAITING_HOST = """
-SELECT host FROM items WHERE run_id = ? AND ended_at IS NULL ORDER BY last_attempt, host LIMIT 1
+SELECT host FROM items INDEXED BY items_to_do
+WHERE run_id = ? AND ended_at IS NULL ORDER BY last_attempt, host LIMIT 1
 """
 
 TASKS_AFTER = """
 SELECT
     items.id AS item_id, pages.id AS page_id, url, pages.host, state, etag, last_modified, text_hash,
-    title, author, site, language, published, texts.text,
+    title, author, site, language, published, marks, texts.text,
     EXISTS (
         SELECT 1 FROM summaries
         WHERE summaries.page_id = pages.id AND summaries.text_hash = pages.text_hash
@@ -239,7 +286,8 @@ SELECT
     (
         SELECT text_hash FROM summaries WHERE summaries.page_id = pages.id ORDER BY summaries.id DESC LIMIT 1
     ) AS summarized_hash,
-    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags
+    (SELECT json_group_array(json(tags)) FROM sources WHERE sources.page_id = pages.id) AS tags,
+    coalesce((SELECT min(list GLOB 'http*://*') FROM sources WHERE sources.page_id = pages.id), 0) AS found
 FROM items
 JOIN pages ON pages.id = items.page_id
 LEFT JOIN texts ON texts.hash = pages.text_hash
@@ -250,7 +298,9 @@ WHERE
     )
 ORDER BY items.last_attempt, items.id LIMIT :most
 """
-"""What has waited longest goes first: pages that were never tried, then those whose last try is the oldest."""
+"""A URL is the list only of what was found in a page; one on the command line has another (`command line`, `list:…`).
+
+What has waited longest goes first: pages that were never tried, then those whose last try is the oldest."""
 
 RECALL_MAP = """
 SELECT summary, tool_calls, tool_errors, primed, prompt_tokens, output_tokens, seconds
@@ -277,7 +327,7 @@ WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
 """
 
 SETTLED_AFTER = """
-SELECT id, page_id FROM items WHERE run_id = ? AND ended_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?
+SELECT id, page_id FROM items WHERE id > ? AND +run_id = ? AND ended_at IS NOT NULL ORDER BY id LIMIT ?
 """
 
 RESULT = """
@@ -305,9 +355,14 @@ WHERE :states = '[]' OR pages.state IN (SELECT value FROM json_each(:states))
 ORDER BY pages.id
 """
 
+PAGE_OF_KEY = """
+SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
+FROM pages WHERE key = ?
+"""
+
 FIND_PAGE = """
 SELECT id, url, state, text_hash, (SELECT max(run_id) FROM items WHERE page_id = pages.id) AS run_id
-FROM pages WHERE key = ? OR url = ? OR final_url = ? ORDER BY key = ? DESC LIMIT 1
+FROM pages WHERE url = ? OR final_url = ? ORDER BY id LIMIT 1
 """
 
 REDIRECTED = """
@@ -442,10 +497,10 @@ SELECT host <> '' AND key NOT LIKE 'list:%' FROM pages WHERE id = ?
 
 TO_RETRY = """
 SELECT id FROM pages
-WHERE host <> '' AND key NOT LIKE 'list:%' AND iif(
+WHERE id > :after AND host <> '' AND key NOT LIKE 'list:%' AND iif(
     :reasons = '[]', state IN ('failed', 'deferred'), reason IN (SELECT value FROM json_each(:reasons))
 )
-ORDER BY id
+ORDER BY id LIMIT :most
 """
 
 WITH_TEXT = """
@@ -459,7 +514,7 @@ WITH candidates AS (
     FROM pages WHERE pages.text_hash IS NOT NULL
 )
 SELECT id FROM candidates
-WHERE (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
+WHERE id > :after AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
     AND (:models = '[]' OR model IN (SELECT value FROM json_each(:models)))
     AND (:tags = '[]' OR EXISTS (
         SELECT 1 FROM sources, json_each(sources.tags) AS tag
@@ -469,7 +524,7 @@ WHERE (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
         SELECT 1 FROM json_each(:sites) AS wanted
         WHERE wanted.value IN (site, host) OR substr(host, -length(wanted.value) - 1) = '.' || wanted.value
     ))
-ORDER BY id
+ORDER BY id LIMIT :most
 """
 
 SNAPSHOT = "BEGIN"
@@ -528,8 +583,9 @@ SELECT ended_at, exit_code FROM runs WHERE exit_code IS NOT NULL ORDER BY id DES
 """
 
 LAST_GOOD_RUN = """
-SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3)
+SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3) AND model <> ''
 """
+"""A run that only fetches has no model: it is no night."""
 
 COUNT_OLD_ITEMS = """
 SELECT count(*) FROM items WHERE run_id IN (

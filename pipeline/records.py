@@ -113,7 +113,10 @@ class Reason(str, Enum):
         "blocked_credentials",
         _refuse("the URL carries a user name or a password", "take them out of the URL"),
     )
-    BLOCKED_PORT = "blocked_port", _refuse("the port is neither 80 nor 443", "`--allow-private-network` opens others")
+    BLOCKED_PORT = (
+        "blocked_port",
+        _refuse("the port is neither 80 nor 443", "`--allow-port` opens it, `--allow-private-network` all"),
+    )
     BLOCKED_ADDRESS = (
         "blocked_address",
         _refuse("the address is not public", "`--allow-private-network` opens your own network"),
@@ -124,7 +127,10 @@ class Reason(str, Enum):
     # The way to the page.
     ROBOTS = "robots", _skip("the site's robots.txt forbids the page", "respect it; `--ignore-robots` on your own site")
     ROBOTS_UNREACHABLE = "robots_unreachable", _defer("the site's robots.txt could not be had", _LATER)
-    NOAI = "noai", _skip("the page asks not to be read by a model", "respect it")
+    NOAI = (
+        "noai",
+        _skip("the page asks not to be read by a model, or not to be indexed", "respect it, or drop `--respect-noai`"),
+    )
     DNS_ERROR = "dns_error", _fail("the host name does not exist", _LOOK)
     DNS_TIMEOUT = "dns_timeout", _defer("the host name could not be looked up now", _LATER)
     CONNECT_ERROR = "connect_error", _defer("no connection to the host", _LATER)
@@ -187,6 +193,10 @@ class Reason(str, Enum):
     OUTPUT_REJECTED = "output_rejected", _unable("what the model wrote is not a summary")
     REDUCE_GREW = "reduce_grew", _unable("the model wrote more than it was given to shorten")
     # The run.
+    FETCH_ONLY = (
+        "fetch_only",
+        _wait("only its text was wanted; it is stored", "nothing to do: `run` summarizes it", 0),
+    )
     INTERRUPTED = "interrupted", _wait("the run was stopped", _LATER, 0)
     OUT_OF_TIME = "out_of_time", _wait("`--max-duration` was over", "nothing to do: the next run goes on with it", 0)
     LIMIT = "limit", _wait("the run was told to take fewer pages", "run again, with a larger `--limit`", 0)
@@ -227,6 +237,10 @@ class Document:
     published: str = ""
     hidden_characters: int = 0
     """That stood in the page but are hidden from its reader; they are not in `text`."""
+    canonical: str = ""
+    """Where the page says that it really lies; nobody goes there."""
+    marks: tuple[str, ...] = ()
+    """What the page, or the answer that it came with, asks of those who read it by machine: `noai`, `noindex`."""
 
     @property
     def hash(self) -> str:
@@ -255,11 +269,17 @@ class Task:
     """Of the text that the newest summary is of."""
     tags: frozenset[str] = frozenset()
     """Of the lines that it stands in."""
+    found: bool = False
+    """Whether it stands in no list of the user's own, but only in pages that turned out to be lists."""
 
     @property
     def waits_for_model(self) -> bool:
         """Whether the page is fetched already and only the model's turn is to come."""
         return self.state is State.FETCHED and self.document is not None
+
+    def to_be_fetched(self) -> Task:
+        """The same page, whose site is asked though a text of it waits for the model."""
+        return replace(self, state=State.QUEUED)
 
     def as_if_new(self) -> Task:
         """The same page, of which nothing is known that could spare its site a request, or the model its work."""
@@ -284,6 +304,21 @@ class Page:
     last_modified: str = ""
     redirects: tuple[str, ...] = ()
     """The URLs between `url` and `final_url`, with `final_url` last; empty when there was no redirect."""
+    marks: tuple[str, ...] = ()
+    """As `Document.marks`, from the headers only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Whom all requests for pages are sent to instead of their sites; shown without its credentials."""
+
+    url: str
+    """`http://host:port`, no more."""
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return self.url.replace("//", "//***@") if self.user or self.password else self.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,6 +506,8 @@ class Unchanged:
     ended_at: datetime
     page: Page | None = None
     """With `same_text`: the answer, for its new validators."""
+    document: Document | None = None
+    """Likewise what was in it, for all but the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -547,6 +584,8 @@ class NotDone:
     refusal: Refusal
     started_at: datetime
     ended_at: datetime
+    marks: tuple[str, ...] | None = None
+    """As `Document.marks`; `None`: nothing is known of them now."""
 
 
 Event = (

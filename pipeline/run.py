@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
@@ -19,12 +20,12 @@ from typing import ParamSpec, TypeVar
 from pipeline import addresses, embedded, engine, names, tokens, urls
 from pipeline.console import Console, report
 from pipeline.errors import ModelUnusable, PageNotDone, RunLost
-from pipeline.extract import Extractor
-from pipeline.fetch import Fetcher
+from pipeline.extract import Extractor, read_page
+from pipeline.fetch import Fetcher, Limits
 from pipeline.frontier import Frontier
 from pipeline.page import Steps, Written, process
 from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Outcome, Page, Reason, Refusal, Task
-from pipeline.settings import Settings
+from pipeline.settings import KEEP, Settings
 from pipeline.store import Store, lock, now
 from pipeline.summarizer import Memory
 from pipeline.writers import Books, Writers
@@ -35,8 +36,10 @@ EXTRACTORS = max(1, min(4, (os.cpu_count() or 2) - 1))
 PRECEDENCE = (1, 10, 11, 143, 130, 12, 3, 0)
 """Of several exit codes the first of these is told."""
 
+Clock = Callable[[], datetime]
 P = ParamSpec("P")
 T = TypeVar("T")
+Write = Callable[[Task, Document], Awaitable[Written]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +54,28 @@ class Errand:
     """The pages were asked for by name: none is passed over because it is fresh, or not to be asked yet."""
     fetched: bool = True
     """If not, the texts that are stored are summarized as they are, unless that has been done by the same recipe."""
+    summarized: bool = True
+    """If not, the texts are stored and wait for a later run: no model is asked, and none need be there."""
 
 
-def run(settings: Settings, errand: Errand, console: Console) -> int:
-    """One night: the pages of an errand into summaries. Gives the exit code; raises `RunLost`."""
+def run(settings: Settings, errand: Errand, console: Console, clock: Clock = now) -> int:
+    """One night: the pages of an errand into summaries. Gives the exit code; raises `RunLost`.
+
+    `clock` says what time is written down, and which pages are due; nothing waits by it.
+    """
     if settings.vocabulary:
         tokens.load(settings.vocabulary)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go; the night goes on
     with (
         lock(settings.db, settings.lock_wait, console.say),
-        Store.open(settings.db) as store,
+        Store.open(settings.db, note=console.say, clock=clock) as store,
         ThreadPoolExecutor(1, "store") as thread,
     ):
-        return asyncio.run(Night(settings, store, thread, console).run(errand))
+        return asyncio.run(Night(settings, store, thread, console, clock).run(errand))
 
 
-def lists(settings: Settings, sources: Sequence[str], console: Console) -> Errand:
-    """The errand of a night: the pages of all sources. Raises `UsageError`."""
+def lists(settings: Settings, sources: Sequence[str], console: Console, *, texts_only: bool = False) -> Errand:
+    """The errand of a night, or of a day (`texts_only`): the pages of all sources. Raises `UsageError`."""
     urls.check_sources(sources)
 
     def batches(store: Store, fetch: urls.Fetch) -> Iterator[Added]:
@@ -75,7 +83,7 @@ def lists(settings: Settings, sources: Sequence[str], console: Console) -> Erran
         while batch := tuple(islice(found, LINES_A_TRANSACTION)):
             yield Added(batch)
 
-    return Errand(" ".join(sources), batches)
+    return Errand(" ".join(["fetch"] * texts_only + [*sources]), batches, summarized=not texts_only)
 
 
 def lines(
@@ -87,17 +95,31 @@ def lines(
     fetch: urls.Fetch | None = None,
 ) -> Iterator[Line]:
     """The lines of all sources; without `fetch`, none of lists on the web. Raises `UsageError`."""
-    # An address or a port is judged when it is asked for: the settings that open it may change from night to night.
-    policy = addresses.AddressPolicy(allow_private=True)
-    check = partial(addresses.check_url, policy=policy)
-    return urls.read(sources, check, secret, since=since, fetch=fetch, note=note)
+    return urls.read(sources, _check(), secret, since=since, fetch=fetch, note=note)
+
+
+def _check() -> urls.Check:
+    """Judges the lines of lists. An address or a port is judged when it is asked for: the settings that open it may
+    change from night to night."""
+    return partial(addresses.check_url, policy=addresses.AddressPolicy(allow_private=True))
 
 
 class Night:
     """What one run owns: the store and its thread, and whether it has been told to stop."""
 
-    def __init__(self, settings: Settings, store: Store, thread: ThreadPoolExecutor, console: Console) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        thread: ThreadPoolExecutor,
+        console: Console,
+        clock: Clock = now,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        self._now = clock
         self._settings = settings
+        self._limits = limits or Limits()
         self._store = store
         self._thread = thread
         self._console = console
@@ -112,14 +134,13 @@ class Night:
         """The whole night, from the first line to the exit code."""
         settings = self._settings
         with self._signals(), self._bounded():
-            await self._stored(self._store.begin_run, errand.source, _model_of(settings), settings.public())
+            await self._stored(self._store.begin_run, errand.source, _model_of(settings, errand), settings.public())
             try:
                 await self._gather(errand)
-                done = Reason.FRESH if errand.fetched else Reason.SAME_RECIPE
-                await self._stored(self._store.settle, settings.max_age, settings.force or errand.named, done)
+                await self._stored(self._settle, errand)
                 await self._tell_settled()
                 if await self._stored(self._store.to_do):
-                    await self._work(errand)
+                    await (self._work(errand) if errand.summarized else self._store_texts(errand))
             except BaseException as error:
                 lost = _lost(error)
                 with contextlib.suppress(RunLost):
@@ -171,26 +192,20 @@ class Night:
 
     async def _work(self, errand: Errand) -> None:
         """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
+        await asyncio.to_thread(tokens.count, "")  # reads the vocabulary, which takes half a second
         async with AsyncExitStack() as stack:
             writers = await stack.enter_async_context(Writers(self._settings, await self._books(), self._console.warn))
             await self._get_ready(writers, errand)
-            extractor = await stack.enter_async_context(Extractor(EXTRACTORS))
+            extractor = await stack.enter_async_context(self._extractor())
             frontier = self._frontier(errand)
             fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, frontier))
-
-            async def fetch(task: Task) -> Page | NotModified | Refusal:
-                # The next page of its host is fetched while this one is read and summarized.
-                try:
-                    return await fetcher.fetch(task)
-                finally:
-                    frontier.done(task)
 
             async def write(task: Task, document: Document) -> Written:
                 if not (errand.fetched or self._settings.force) and task.recipe == writers.recipe(task):
                     raise PageNotDone(Reason.SAME_RECIPE)
                 return await writers.write(task, document)
 
-            steps = Steps(fetch, extractor.extract, write, self._emit, now)
+            steps = self._steps(errand, frontier, fetcher, extractor, write)
             done = -1
             while True:
                 self._recipes = writers.recipes
@@ -202,6 +217,13 @@ class Night:
                 await self._stored(self._store.wake)
                 frontier.begin_again()
                 await writers.get_ready()
+
+    async def _store_texts(self, errand: Errand) -> None:
+        """Fetches what is to be fetched, and stores the texts."""
+        frontier = self._frontier(errand)
+        async with self._extractor() as extractor, self._fetcher(self._settings.hosts, frontier) as fetcher:
+            steps = self._steps(errand, frontier, fetcher, extractor, None)
+            await self._until_done(frontier, steps)
 
     async def _get_ready(self, writers: Writers, errand: Errand) -> None:
         """Raises `ModelUnusable` also when the model's server is down and there is nothing to do without it."""
@@ -265,7 +287,8 @@ class Night:
                 self._stop = stop
                 if self._is_stopping:
                     stop(False)
-                with self._console.progress(await self._stored(self._store.to_do)):
+                doing = "summarizing" if steps.summarize else "fetching"
+                with self._console.progress(doing, await self._stored(self._store.to_do)):
                     await engine.run(next_task, work, frontier.done, self._settings.workers)
         except TimeoutError:
             if not self._is_stopping:
@@ -285,19 +308,62 @@ class Night:
             else None
         )
         counts = await self._stored(self._store.counts)
-        faults = await self._stored(self._store.faults)
+        fault_counts = await self._stored(self._store.fault_counts)
         codes = {128 + self._signal} if self._signal else {0}
-        codes |= {Reason(fault["reason"]).meaning.exit_code for fault in faults}
+        codes |= {reason.meaning.exit_code for _, reason in fault_counts}
         code = next(known for known in PRECEDENCE if known in codes)
         state = "interrupted" if self._signal else "finished"
         await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
         say = self._console.warn if code else self._console.say
         others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
-        for line in report(counts, faults, str(self._settings.db), others):
+        lines = partial(report, counts, fault_counts, self._store.faults, str(self._settings.db), others)
+        for line in await self._stored(lines):
             say(line)
         return code
 
     # What the phases are made of
+
+    def _steps(
+        self, errand: Errand, frontier: Frontier, fetcher: Fetcher, extractor: Extractor, write: Write | None
+    ) -> Steps:
+        async def fetch(task: Task) -> Page | NotModified | Refusal:
+            # The next page of its host is fetched while this one is read and summarized.
+            try:
+                answer = await fetcher.fetch(task)
+                if isinstance(answer, Page) and urls.is_list(answer.body):
+                    return await self._listed(task, answer, errand, frontier)
+                return answer
+            finally:
+                frontier.done(task)
+
+        return Steps(fetch, extractor.extract, write, self._emit, self._now, self._settings.respect_noai)
+
+    async def _listed(self, task: Task, page: Page, errand: Errand, frontier: Frontier) -> Refusal:
+        """A page that turned out to be a list: its pages are pages of this run. One in such a list is left at that."""
+        if task.found:
+            return Refusal(Reason.LIST, f"found in another list: give {urls.LIST_PREFIX}{page.url} as a source")
+        secret = await self._stored(self._store.secret)
+        lines, outcome = await asyncio.to_thread(urls.lines_of_page, page, _check(), secret, since=self._settings.since)
+        for row in await self._stored(self._add_found, Added(lines), errand):
+            self._console.page(row)
+        frontier.look_again()
+        return outcome
+
+    def _add_found(self, found: Added, errand: Errand) -> list[sqlite3.Row]:
+        """Adds pages to the run while it works; gives those that are done with that."""
+        last = self._store.last_item()
+        self._store.apply(found)
+        self._settle(errand, last)
+        return [row for _, row in self._store.settled_after(last, len(found.lines))]
+
+    def _settle(self, errand: Errand, after: int = 0) -> None:
+        self._store.settle(
+            self._settings.max_age,
+            self._settings.force or errand.named,
+            done=Reason.FRESH if errand.fetched else Reason.SAME_RECIPE,
+            texts_only=not errand.summarized,
+            after=after,
+        )
 
     async def _books(self) -> Books:
         store = self._store
@@ -316,17 +382,21 @@ class Night:
             failures_to_call=self._bound(store.failures_to_call),
             add_recipe=self._bound(store.add_recipe),
             emit=self._emit,
-            now=now,
+            now=self._now,
         )
 
     def _frontier(self, errand: Errand) -> Frontier:
         loop = asyncio.get_running_loop()
         tasks_after = self._bound(partial(self._store.tasks_after, from_text=not errand.fetched))
 
-        async def anew(host: str, position: int, most: int) -> list[tuple[int, Task]]:
-            return [(place, task.as_if_new()) for place, task in await tasks_after(host, position, most)]
+        def as_asked(task: Task) -> Task:
+            if self._settings.force and errand.fetched:
+                return task.as_if_new()
+            return task if errand.summarized else task.to_be_fetched()
 
-        tasks = anew if self._settings.force and errand.fetched else tasks_after
+        async def tasks(host: str, position: int, most: int) -> list[tuple[int, Task]]:
+            return [(place, as_asked(task)) for place, task in await tasks_after(host, position, most)]
+
         return Frontier(self._bound(self._store.hosts_after), tasks, self._settings.delay, loop.time)
 
     def _fetcher(self, model_hosts: Sequence[str], frontier: Frontier) -> Fetcher:
@@ -335,13 +405,21 @@ class Night:
             user_agent=self._user_agent(),
             turn=frontier.turn,
             respect_robots=not self._settings.ignore_robots,
+            now=self._now,
+            is_list=urls.is_list,
+            limits=self._limits,
         )
+
+    def _extractor(self) -> Extractor:
+        return Extractor(EXTRACTORS, read=partial(read_page, comments=self._settings.comments == KEEP))
 
     def _policy(self, model_hosts: Sequence[str]) -> addresses.AddressPolicy:
         settings = self._settings
         return addresses.AddressPolicy(
             allow_private=settings.allow_private_network,
             allowed_networks=settings.allow_network,
+            allowed_ports=addresses.WEB_PORTS | set(settings.allow_port),
+            proxy=settings.proxy,
             blocked_endpoints=frozenset().union(*map(names.endpoints_of, model_hosts)),
         )
 
@@ -414,8 +492,10 @@ def _nobody(now: bool) -> None:
     """Who is to stop while nothing is under way."""
 
 
-def _model_of(settings: Settings) -> str:
-    """What the run's model is called, before it is looked for."""
+def _model_of(settings: Settings, errand: Errand) -> str:
+    """What the run's model is called, before it is looked for; empty if none is asked."""
+    if not errand.summarized:
+        return ""
     if not settings.embedded:
         return settings.model
     return embedded.model_name(settings.embedded_model) if settings.embedded_model else embedded.MODEL

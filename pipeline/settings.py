@@ -17,11 +17,13 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import UsageError
+from pipeline.records import Proxy
 
 EXTRACTIVE = "extractive"
+KEEP, DROP = "keep", "drop"
 PROJECT_FILE = "summarize-batch.toml"
 OWNED_OPTIONS = frozenset({"num_ctx", "num_predict", "seed", "shift"})
 """Options of Ollama that are not the user's: on them hangs that nothing is cut."""
@@ -88,7 +90,15 @@ class Settings:
     """Seconds between two requests to one host."""
     allow_private_network: bool
     allow_network: tuple[IPv4Network | IPv6Network, ...]
+    allow_port: tuple[int, ...]
+    """Besides 80 and 443."""
+    proxy: Proxy | None
+    """For pages and their robots.txt; the environment names none."""
     ignore_robots: bool
+    respect_noai: bool
+    """A page that says `noai` or `noindex` is skipped."""
+    comments: str
+    """`keep` or `drop`: what readers have written under a text, and the replies of a thread."""
     contact: str
     max_age: timedelta
     since: datetime | None
@@ -174,6 +184,23 @@ def server_url(text: str) -> str:
     if port is None and not found:
         port = OLLAMA_PORT
     return f"{scheme.lower() or 'http'}://{name}{'' if port is None else f':{port}'}{f'{slash}{path}'.rstrip('/')}"
+
+
+def proxy(text: str) -> Proxy:
+    """`http://[user:password@]host:port` as a proxy. Raises `ValueError`, which does not tell what was given."""
+    wrong = ValueError("it is no address of a proxy: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT")
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname or "", parts.port or 80
+    except ValueError:
+        raise wrong from None
+    extra = parts.path.strip("/") or parts.query or parts.fragment
+    if parts.scheme.lower() != "http" or extra or not re.fullmatch(r"[\w.:-]+", host, re.ASCII):
+        raise wrong
+    user, password = (unquote(word or "") for word in (parts.username, parts.password))
+    if ":" in user or not (user + password).isprintable():
+        raise wrong
+    return Proxy(f"http://{f'[{host}]' if ':' in host else host}:{port}", user, password)
 
 
 def _name_and_port(place: str) -> tuple[str, int | None]:

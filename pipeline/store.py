@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from sqlite_utils import Database
 
-from pipeline import queries
+from pipeline import queries, upkeep
 from pipeline.errors import DatabaseUnusable, LockHeld
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
 from pipeline.patience import pause
@@ -55,6 +55,9 @@ from pipeline.records import (
 BUSY_SECONDS = 30.0
 LOCK_SECONDS = 0.2
 """Whoever looks whether the lock is held (`check`) holds it no longer than that; so often it is tried while waiting."""
+ITEMS_A_TRANSACTION = 2_000
+"""Of those that are settled or ended together. Each may change another page of the index by host, and 20,000 of a list
+of a million made the log 41 MB large."""
 LAST_HOST = "\U0010ffff"
 """After every host."""
 STATE_AFTER = {Outcome.SKIPPED: State.SKIPPED, Outcome.FAILED: State.FAILED, Outcome.DEFERRED: State.DEFERRED}
@@ -79,19 +82,20 @@ def translated(path: Path) -> Iterator[None]:
         name = getattr(error, "sqlite_errorname", "")
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError)):
             raise
-        what = _SENTENCES.get(name.split("_")[1] if "_" in name else "", str(error))
-        raise DatabaseUnusable(f"{path}: {what}; what was stored before is safe") from error
+        kind = name.split("_")[1] if "_" in name else ""
+        what = upkeep.damaged(path) if kind == "CORRUPT" else _SENTENCES.get(kind, str(error))
+        raise DatabaseUnusable(f"{path}: {what}") from error
 
 
+_SAFE = "what was stored before is safe, and the next run goes on from there"
 _SENTENCES = {
-    "FULL": "the disk is full",
-    "IOERR": "the disk cannot be read or written",
-    "CORRUPT": "the database is damaged",
-    "NOTADB": "this is not a database",
-    "READONLY": "the database is read-only",
-    "CANTOPEN": "the database cannot be opened",
-    "BUSY": "another program holds the database",
-    "LOCKED": "another program holds the database",
+    "FULL": f"the disk is full; {_SAFE}",
+    "IOERR": f"the disk cannot be read or written; {_SAFE}",
+    "NOTADB": "this is not a database, or its beginning is damaged; nothing was changed",
+    "READONLY": "the database or its folder is read-only; what was stored before is safe",
+    "CANTOPEN": "the database cannot be opened, or no file can be made beside it; nothing was changed",
+    "BUSY": f"another program holds the database; {_SAFE}",
+    "LOCKED": f"another program holds the database; {_SAFE}",
 }
 
 
@@ -175,6 +179,8 @@ def lock(path: Path, wait: timedelta = timedelta(0), note: Callable[[str], None]
     locks would get in the way of that. The lock ends with the process, however it ends. Raises `LockHeld` when
     another run still has it after `wait`.
     """
+    if path.exists() and not path.is_file():
+        raise DatabaseUnusable(f"{path}: this is no file; give another --db")
     until = monotonic() + max(wait.total_seconds(), LOCK_SECONDS)
     handles: list[int] = []
     try:
@@ -230,13 +236,20 @@ def _locked(path: Path) -> list[int]:
         if database:
             _create(path)
             handles.append(_flocked(path, path))
-        os.ftruncate(handles[0], 0)
-        os.pwrite(handles[0], f"pid {os.getpid()} since {iso(now())}\n".encode(), 0)
+        _sign(handles[0], beside)
     except BaseException:
         for handle in handles:
             os.close(handle)
         raise
     return handles
+
+
+def _sign(handle: int, place: Path) -> None:
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()} since {iso(now())}\n".encode(), 0)
+    except OSError as error:
+        raise DatabaseUnusable(f"{place}: the lock cannot be written: {error.strerror}") from error
 
 
 def _lies_at(handle: int, place: Path) -> bool:
@@ -268,37 +281,73 @@ class Store:
     """The writer's side of the database. Made by `Store.open`, used by one thread at a time."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, on_commit: Callable[[str], None] = lambda point: None
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        on_commit: Callable[[str], None] = lambda point: None,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         self.path = path
+        self._now = clock
         self.run_id = 0
         self._goes_on_from = 0
         """The first of the killed runs that this one goes on with; this one itself, if there are none."""
+        self._before_first_item = 0
         self._first_host = ""
         self._connection = connection
         self._on_commit = on_commit
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, on_commit: Callable[[str], None] = lambda point: None) -> Iterator[Self]:
-        """Opens the database for writing, makes it if it is not there, and brings it to the present schema."""
+    def open(
+        cls,
+        path: Path,
+        on_commit: Callable[[str], None] = lambda point: None,
+        note: Callable[[str], None] = lambda text: None,
+        clock: Callable[[], datetime] = now,
+    ) -> Iterator[Self]:
+        """Opens the database for writing, makes it if it is not there, and brings it to the present schema.
+
+        One of an older schema is copied before; that one and one whose last run ended badly are looked through.
+        `note` is told what its owner may want to know.
+        """
         connection = connect(path, write=True)
         try:
+            store = cls(connection, path, on_commit, clock)
             with translated(path):
-                for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                    connection.execute(f"PRAGMA {pragma}")
-                store = cls(connection, path, on_commit)
-                store._migrate()
+                store._bring_up_to_date(note)
             yield store
+            with translated(path):
+                left = upkeep.empty_log(connection, path)
+            if left > upkeep.TOLD_LOG_BYTES:
+                note(f"{path}-wal has {left / 1e6:,.0f} MB, and keeps them until a program has ended that reads {path}")
         finally:
             connection.close()
 
-    def _migrate(self) -> None:
+    def _bring_up_to_date(self, note: Callable[[str], None]) -> None:
         database = Database(self._connection, execute_plugins=False)
+        applied = {step.name for step in migrations.applied(database)}
+        known = {step.name for step in migrations._migrations}
+        if applied - known:
+            raise DatabaseUnusable(f"{self.path}: made by a newer version; upgrade summarize-batch")
+        is_older = bool(applied) and applied != known
+        if is_older or (applied and upkeep.ended_badly(self._connection)):
+            upkeep.look_through(self._connection, self.path)
+        upkeep.set_up(self._connection)
+        copy = upkeep.back_up(self._connection, self.path) if is_older else None
+        try:
+            self._migrate(database)
+        except BaseException:
+            # It is as it was: the next run makes another copy, and so each night.
+            if copy:
+                copy.unlink()
+            raise
+        if copy:
+            note(f"{self.path} is brought up to date; as it was before it is kept in {copy}")
+
+    def _migrate(self, database: Database) -> None:
+        """Takes all steps that are missing, in one transaction: afterwards it is old, or new, and never between."""
         with self.transaction("migrate"):
-            known = {step.name for step in migrations._migrations}
-            if {step.name for step in migrations.applied(database)} - known:
-                raise DatabaseUnusable(f"{self.path}: made by a newer version; upgrade summarize-batch")
             migrations.apply(database)
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._connection.execute(f"PRAGMA user_version = {schema_version()}")
@@ -310,11 +359,11 @@ class Store:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
         self._on_commit(point)
 
     # Runs
@@ -324,19 +373,20 @@ class Store:
         with self.transaction("begin_run") as db:
             db.execute(
                 "UPDATE runs SET state = 'interrupted', ended_at = coalesce(ended_at, ?) WHERE state = 'running'",
-                [iso(now())],
+                [iso(self._now())],
             )
             told = json.dumps(settings, default=_plain, ensure_ascii=False)
-            self.run_id = db.execute(queries.BEGIN_RUN, [iso(now()), source, model, told]).lastrowid or 0
+            self.run_id = db.execute(queries.BEGIN_RUN, [iso(self._now()), source, model, told]).lastrowid or 0
             errand = {"run_id": self.run_id, "source": source, "settings": told}
             (self._goes_on_from,) = db.execute(queries.KILLED_BEFORE, errand).fetchone()
+            (self._before_first_item,) = db.execute(queries.LAST_ITEM).fetchone()
 
     def end_run(self, state: str, exit_code: int, waiting: str | None) -> None:
         """Ends the run; `waiting` is the reason of the items that it did not come to."""
+        self._of_all_items("end_items", [queries.END_ITEMS], {"reason": waiting})
         with self.transaction("end_run") as db:
-            db.execute(queries.END_ITEMS, [waiting, self.run_id])
             counts = dict(tuple(row) for row in db.execute(queries.COUNT_ITEMS, [self.run_id]))
-            db.execute(queries.END_RUN, [state, exit_code, iso(now()), json.dumps(counts), self.run_id])
+            db.execute(queries.END_RUN, [state, exit_code, iso(self._now()), json.dumps(counts), self.run_id])
 
     def secret(self) -> bytes:
         """The key of the boundaries around page texts; made with the database, never told."""
@@ -362,7 +412,7 @@ class Store:
 
     @_write.register
     def _(self, event: Added, db: sqlite3.Connection) -> None:
-        time = iso(now())
+        time = iso(self._now())
         for line in event.lines:
             outcome = line.reason.meaning.outcome if line.reason else Outcome.WAITING
             state = STATE_AFTER.get(outcome, State.QUEUED)
@@ -392,6 +442,7 @@ class Store:
                 "page_id": event.task.page_id,
                 "text_hash": document.hash,
                 "time": iso(event.ended_at),
+                "marks": json.dumps(document.marks),
             }
         )
         db.execute(queries.PAGE_FETCHED, {name: row[name] for name in queries.PAGE_FETCHED_VALUES})
@@ -404,9 +455,18 @@ class Store:
 
     @_write.register
     def _(self, event: Unchanged, db: sqlite3.Connection) -> None:
-        page = event.page
-        validators = [page.etag, page.last_modified] if page else [None, None]
-        db.execute(queries.PAGE_UNCHANGED, [*validators, iso(event.ended_at), event.task.page_id])
+        page, task, document = event.page, event.task, event.document
+        row = {
+            "page_id": task.page_id,
+            "summarized": task.summarized,
+            "etag": page.etag if page else None,
+            "last_modified": page.last_modified if page else None,
+            "hidden_characters": document.hidden_characters if document else None,
+            "canonical": document.canonical if document else None,
+            "marks": json.dumps(document.marks) if document else None,
+            "time": iso(event.ended_at),
+        }
+        db.execute(queries.PAGE_UNCHANGED, row)
         self._attempt(db, event, Stage.FETCH, event.reason.value)
         self._end_item(db, event, Outcome.UNCHANGED, event.reason.value)
 
@@ -477,6 +537,7 @@ class Store:
             "http_status": stands.status,
             "not_before": iso(stands.not_before) if stands.not_before else None,
             "failures": failures,
+            "marks": None if event.marks is None else json.dumps(event.marks),
             "by_model": event.stage in (Stage.MAP, Stage.REDUCE),
         }
         db.execute(queries.PAGE_NOT_DONE, row)
@@ -499,22 +560,42 @@ class Store:
 
     # Back into tasks and answers
 
-    def settle(self, max_age: timedelta, force: bool, done: Reason = Reason.FRESH) -> None:
-        """Ends the items of this run that need no work: pages that are fresh, and those not to be asked yet.
+    def settle(
+        self,
+        max_age: timedelta,
+        force: bool,
+        *,
+        done: Reason = Reason.FRESH,
+        texts_only: bool = False,
+        after: int = 0,
+    ) -> None:
+        """Ends those items of this run, `after` one of them, that need no work: fresh pages, and those not to be asked.
+
+        With `texts_only` a fresh text is enough, though it has no summary.
 
         If this run goes on with one that was killed, what failed in that one has had its turn for tonight: it would
         count as failed once a kill, and be given up in one bad night. With `force` no page is passed over but those
         that the killed run had done, which end as unchanged for the reason `done`.
         """
-        time = now()
-        with self.transaction("settle") as db:
-            if self._goes_on_from < self.run_id:
-                killed = {"run_id": self.run_id, "first": self._goes_on_from, "since": iso(time - max_age)}
-                db.execute(queries.TAKE_OVER, killed | {"force": force, "done": done.value})
-            if force:
-                return
-            db.execute(queries.SETTLE_FRESH, [iso(time), self.run_id, iso(time - max_age)])
-            db.execute(queries.SETTLE_NOT_DUE, [iso(time), self.run_id, iso(time)])
+        time = self._now()
+        if self._goes_on_from < self.run_id:
+            killed = {"first": self._goes_on_from, "since": iso(time - max_age), "force": force, "done": done.value}
+            self._of_all_items("settle", [queries.TAKE_OVER], killed, after)
+        if force:
+            return
+        values = {"time": iso(time), "fresh": iso(time - max_age), "texts_only": texts_only}
+        self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values, after)
+
+    def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object], after: int = 0) -> None:
+        """Makes these changes to all items of this run, or those `after` one, a range of them a transaction."""
+        after, last = max(after, self._before_first_item), self.last_item()
+        while after < last:
+            until = min(after + ITEMS_A_TRANSACTION, last)
+            row = {"run_id": self.run_id, "after": after, "last": until, **values}
+            with self.transaction(point) as db:
+                for change in changes:
+                    db.execute(change, {name: row[name] for name in row if f":{name}" in change})
+            after = until
 
     def waiting_for_model(self) -> bool:
         """Whether items of this run have ended because the model is down."""
@@ -527,12 +608,22 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """How many items of this run have which outcome."""
-        rows = self._connection.execute(queries.COUNT_ITEMS, [self.run_id])
-        return {row[0]: row[1] for row in rows}
+        return {row[0]: row[1] for row in self._rows(queries.COUNT_ITEMS, [self.run_id])}
 
-    def faults(self) -> list[sqlite3.Row]:
-        """The items of this run that have a reason other than that nothing was to be done, in their order."""
-        return self._rows(queries.FAULTS, [self.run_id])
+    def fault_counts(self) -> dict[tuple[Outcome, Reason], int]:
+        """How many items of this run have which reason, other than that nothing was to be done."""
+        rows = self._rows(queries.FAULT_COUNTS, [self.run_id])
+        return {(Outcome(outcome), Reason(reason)): count for outcome, reason, count in rows}
+
+    def faults(self, reasons: Iterable[Reason], most: int) -> list[sqlite3.Row]:
+        """The first items of this run that have one of these reasons, in their order."""
+        values = {
+            "after": self._before_first_item,
+            "run_id": self.run_id,
+            "reasons": json.dumps([reason.value for reason in reasons]),
+            "most": most,
+        }
+        return self._rows(queries.FAULTS, values)
 
     def to_do(self) -> int:
         """How many items of this run are waiting to be worked on."""
@@ -608,9 +699,14 @@ class Store:
         """One page as it stands, and what this run did with it: the `--json` line of a run."""
         return self._one(queries.RESULT, [self.run_id, page_id])
 
+    def last_item(self) -> int:
+        """The highest id of an item, which is one of this run if it has any; 0 if there is none at all."""
+        return int(self._one(queries.LAST_ITEM)[0])
+
     def settled_after(self, item_id: int, most: int) -> list[tuple[int, sqlite3.Row]]:
         """The next items of this run that are ended, each with its page as it stands."""
-        rows = self._rows(queries.SETTLED_AFTER, [self.run_id, item_id, most])
+        after = max(item_id, self._before_first_item)
+        rows = self._rows(queries.SETTLED_AFTER, [after, self.run_id, most])
         return [(row["id"], self.result(row["page_id"])) for row in rows]
 
     def _rows(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
@@ -647,7 +743,15 @@ def _refused(refusal: Refusal, failures: int, time: datetime) -> Refusal:
 def _task(row: sqlite3.Row, from_text: bool) -> Task:
     document = None
     if row["text"] is not None and (from_text or not row["summarized"]):
-        document = Document(row["text"], row["title"], row["author"], row["site"], row["language"], row["published"])
+        document = Document(
+            row["text"],
+            row["title"],
+            row["author"],
+            row["site"],
+            row["language"],
+            row["published"],
+            marks=tuple(json.loads(row["marks"])),
+        )
     return Task(
         page_id=row["page_id"],
         url=row["url"],
@@ -662,6 +766,7 @@ def _task(row: sqlite3.Row, from_text: bool) -> Task:
         recipe=row["recipe"] or "",
         summarized_hash=row["summarized_hash"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
+        found=bool(row["found"]),
     )
 
 

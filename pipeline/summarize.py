@@ -417,9 +417,7 @@ async def _run(job: toolloop.Job[T], kit: Kit, of_parts: bool) -> toolloop.Outco
     """One tool loop, when its turn has come: only then is it known what the model has shown until now."""
     async with kit.place():
         mode = kit.ability.reads_results if of_parts else kit.ability.mode
-        outcome = await toolloop.run(job, kit.chat, mode)
-        kit.ability.showed(mode, outcome.mode, outcome.primed)
-        return outcome
+        return await toolloop.run(job, kit.chat, mode, kit.ability.showed)
 
 
 def _job(

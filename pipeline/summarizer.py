@@ -153,7 +153,9 @@ class Summarizer:
         before: list[Chunk] = []
         for known in (document.hash, task.text_hash, task.summarized_hash):
             before = before or await self.memory.chunks(known)
-        chunks = split(document.text, kit.limit, kit.measure, [chunk.text for chunk in before])
+        # In a thread: the tokens of a megabyte are counted for a second.
+        kept = [chunk.text for chunk in before]
+        chunks = await asyncio.to_thread(split, document.text, kit.limit, kit.measure, kept)
         if chunks != before:
             await self.emit(Chunked(document.hash, tuple(chunks)))
         return chunks

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
-from pipeline.errors import Malformed, NoTools, PageFailed, TooLong
+from pipeline.errors import Malformed, NoTools, PageFailed, PageNotDone, TooLong
 from pipeline.records import Answer, Message, Reason, Request, ToolCall, ToolSpec
 
 MAX_ASKED = 3
@@ -36,6 +36,8 @@ _AROUND_A_CALL = 100
 Chat = Callable[[Request], Awaitable[Answer]]
 Lookup = Callable[[ToolCall], str | None]
 """A call → `None` if it is the right one, else the error that the model is told."""
+Showed = Callable[["Mode", "Mode", bool], None]
+"""`Ability.showed`."""
 T = TypeVar("T")
 
 
@@ -64,7 +66,7 @@ class Policy(str, Enum):
 class Ability:
     """What a model has shown of its calls, and so how it is to be asked next.
 
-    `failures` counts the jobs in a row that ended without a right call; it may be known from earlier nights.
+    `failures` counts the jobs in a row without a right call; it may be known from earlier nights.
     """
 
     def __init__(self, policy: Policy, knows_tools: bool, failures: int = 0) -> None:
@@ -88,7 +90,7 @@ class Ability:
         return Mode.TELL if self.mode is Mode.TELL else Mode.PRIME
 
     def showed(self, asked: Mode, ended: Mode, primed: bool) -> None:
-        """A job that began as `asked` has ended: as `ended`, with the call made for the model or by it."""
+        """A job that began as `asked` goes on as `ended`, with the call made for the model (`primed`) or by it."""
         if ended is Mode.TELL and asked is not Mode.TELL:
             self._knows_tools = False
         elif asked is Mode.ASK:
@@ -127,7 +129,7 @@ class Job(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """What was made of the last answer, and what the loop cost."""
+    """What was made of the last answer, and what the loop cost: tokens and seconds of all whole answers in it."""
 
     value: T
     tool_calls: int
@@ -136,45 +138,56 @@ class Outcome(Generic[T]):
     prompt_tokens: int
     output_tokens: int
     seconds: float
-    mode: Mode
-    """How it was run in the end: `TELL` when the server refused the tool."""
 
 
-async def run(job: Job[T], chat: Chat, mode: Mode) -> Outcome[T]:
-    """Carries out one job. Raises what `chat` raises; a fault of the call alone is not one of the job."""
-    asked = _Asked()
+def _nobody(asked: Mode, ended: Mode, primed: bool) -> None:
+    """Who is told what a model has shown, where nobody asks it again."""
+
+
+async def run(job: Job[T], chat: Chat, mode: Mode, showed: Showed = _nobody) -> Outcome[T]:
+    """Carries out one job. Raises what `chat` raises; a fault of the call alone is not one of the job.
+
+    `showed` is told as soon as it is known: a model that cannot call may not be able to write either.
+    """
+    answers: list[Answer] = []
+
+    async def noted(request: Request) -> Answer:
+        answer = await chat(request)
+        answers.append(answer)
+        return answer
+
+    asked, began = _Asked(), mode
     if mode in (Mode.ASK, Mode.INSIST):
         try:
-            asked = await _asked(job, chat)
+            asked = await _asked(job, noted)
         except NoTools:
             mode = Mode.TELL
+    primed = not asked.right and mode is not Mode.TELL
+    showed(began, mode, primed)
     if mode is Mode.INSIST and not asked.right:
-        raise PageFailed(Reason.LLM_UNREAD, f"no right call of {job.tool.name} in {len(asked.answers)} answers")
-    value, last = await _answered(job, chat, mode)
-    answers = (*asked.answers, last)
+        raise PageFailed(Reason.LLM_UNREAD, f"no right call of {job.tool.name} in {len(answers)} answers")
+    value = await _answered(job, noted, mode)
     return Outcome(
         value,
         asked.calls,
         asked.errors,
-        not asked.right and mode is not Mode.TELL,
+        primed,
         sum(answer.prompt_tokens for answer in answers),
         sum(answer.output_tokens for answer in answers),
         sum(answer.seconds for answer in answers),
-        mode,
     )
 
 
-async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
-    """The last answer and what was read out of it. One that is no good is asked for once more, changed."""
+async def _answered(job: Job[T], chat: Chat, mode: Mode) -> T:
+    """What was read out of the last answer. One that is no good is asked for once more, changed."""
     request = Request(_with_text(job, mode, job.task), job.num_predict, schema=job.schema)
-    first: tuple[T, Answer] | None = None
+    read: list[T] = []
     bounded = False
     no_good = True
     try:
-        answer = await chat(request)
-        first = job.read(_no_call(answer.text, job.tool)), answer
-        if job.worth(first[0]) >= WORTH_ENOUGH:
-            return first
+        read.append(job.read(_no_call((await chat(request)).text, job.tool)))
+        if job.worth(read[0]) >= WORTH_ENOUGH:
+            return read[0]
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
@@ -186,13 +199,12 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> tuple[T, Answer]:
     elif job.task_again and no_good:
         request = replace(request, messages=_with_text(job, mode, job.task_again), schema=None)
     try:
-        answer = await chat(request)
-        second = job.read_again(_no_call(answer.text, job.tool)), answer
-    except PageFailed:
-        if first is None:
+        read.append(job.read_again(_no_call((await chat(request)).text, job.tool)))
+    except PageNotDone:
+        # Also when the server is down by now: what can be had is not thrown away, and paid for again.
+        if not read:
             raise
-        return first
-    return max(first or second, second, key=lambda either: job.worth(either[0]))
+    return max(read, key=job.worth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +214,11 @@ class _Asked:
     right: bool = False
     calls: int = 0
     errors: int = 0
-    answers: tuple[Answer, ...] = ()
 
 
 async def _asked(job: Job[T], chat: Chat) -> _Asked:
     """Asks the model to call until it does so rightly, does not call at all, or has been asked often enough."""
     messages: tuple[Message, ...] = (Message("system", job.system), Message("user", job.ask))
-    answers: list[Answer] = []
     calls = errors = 0
     again = False
     for _ in range(MAX_ASKED):
@@ -219,7 +229,6 @@ async def _asked(job: Job[T], chat: Chat) -> _Asked:
                 break
             again = True
             continue
-        answers.append(answer)
         made = answer.calls or tuple(_printed(answer.text, job.tool))
         if not made:
             errors += 1
@@ -228,10 +237,10 @@ async def _asked(job: Job[T], chat: Chat) -> _Asked:
         # Only the first of several calls is answered: there is one part to be had.
         error = job.judge(made[0])
         if error is None:
-            return _Asked(True, calls, errors, tuple(answers))
+            return _Asked(True, calls, errors)
         errors += 1
         messages += (Message("assistant", "", made[:1]), Message("tool", error, tool_name=job.tool.name))
-    return _Asked(False, calls, errors, tuple(answers))
+    return _Asked(False, calls, errors)
 
 
 async def _called(job: Job[T], chat: Chat, messages: tuple[Message, ...], again: bool) -> Answer | None:

@@ -17,7 +17,7 @@ from itertools import islice
 from lxml.etree import ParserError, XPath, strip_attributes, strip_elements, strip_tags
 from lxml.html import HtmlElement, HTMLParser, document_fromstring
 
-from pipeline import styles
+from pipeline import marks, styles
 from pipeline.styles import Hiding
 from pipeline.walls import Signs
 
@@ -102,6 +102,8 @@ _HEADINGS = XPath("(//head//title)[1]|(//h1)[1]")
 _CONTROLS_OF_PAGE = XPath(
     "(//button|//a|//input[@type='submit' or @type='button']|//*[@role='button'])[position()<=500]"
 )
+_METAS = XPath("(//meta[@name and @content])[position()<=500]")
+_CANONICALS = XPath("//link[@rel='canonical' and @href]")
 _PASSWORDS = XPath("//input[@type='password']")
 _PAYWALLS = XPath("//*[contains(@class,'paywall') or contains(@id,'paywall') or contains(@class,'regwall')]")
 _CHARACTERS = XPath("string-length(normalize-space(.))")
@@ -164,6 +166,17 @@ def language(tree: HtmlElement) -> str:
     """The language that a page says it is in, such as `ko` or `pt-BR`; empty if it says none."""
     said = tree.get("lang") or tree.get("xml:lang") or ""
     return said if re.fullmatch(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", said) else ""
+
+
+def asked(tree: HtmlElement) -> tuple[str, ...]:
+    """What the page asks of those who read it by machine, as `marks` has it."""
+    return marks.in_metas((meta.get("name"), meta.get("content")) for meta in _METAS(tree))
+
+
+def canonical(tree: HtmlElement) -> str:
+    """Where the page says that it really lies, as it says it; empty if it does not."""
+    links = _CANONICALS(tree)
+    return str(links[0].get("href")).strip() if links else ""
 
 
 def signs(seen: Seen, text: str) -> Signs:

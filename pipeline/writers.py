@@ -6,11 +6,13 @@ its site or one of its tags matches, else by the run's own settings.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -159,9 +161,10 @@ class Writers:
     async def _found(self, name: str) -> _Side:
         settings = self.settings
         seconds = settings.timeout.total_seconds()
+        # In a thread: it reads a hundred certificates, also for a server that shows none.
         patience = settings.model_wait.total_seconds()
-        opened = ModelClient(self._host, name, seconds, dict(settings.option), patience=patience)
-        client = await self._stack.enter_async_context(opened)
+        new = partial(ModelClient, self._host, name, seconds, dict(settings.option), patience=patience)
+        client = await self._stack.enter_async_context(await asyncio.to_thread(new))
         is_down: PageWaits | None = None
         try:
             model = await client.describe()

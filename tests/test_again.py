@@ -114,7 +114,7 @@ def test_a_page_that_fails_night_after_night_is_given_up_visibly(store: Store) -
     assert [row["code"] for row in codes] == 8 * ["connect_error"], "what really happened"
     assert not night(store, Refusal(Reason.CONNECT_ERROR), force=False)
     assert store.counts() == {"failed": 1}
-    assert [fault["reason"] for fault in store.faults()] == ["gave_up"], "it is told each time"
+    assert [fault["reason"] for fault in store.faults(Reason, 20)] == ["gave_up"], "it is told each time"
     assert night(store, Refusal(Reason.HTTP_404, "HTTP 404"), force=True)
     assert standing(store)["detail"] == "http_404: HTTP 404", "a second chance is one chance"
 

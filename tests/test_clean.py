@@ -236,7 +236,7 @@ def test_no_text_makes_it_fail(text: str, source: str) -> None:
 
 HOSTILE_WORDS = """< <a <b> <think> </think> <!-- <script> [ ]
 [a]( ]( [a](b.c) [a](https://b.example/path) https://a www. : `< *
-https://a( https://a가 javascript: data: \x1b[ \x1b]8;; \u0301\u0323 # <| \u200d ((((a [a][a] \ud800"""
+https://a( https://a가 javascript: data: \x1b[ \x1b]8;; \x90 \u0301\u0323 # <| \u200d ((((a [a][a] \ud800"""
 HOSTILE = [
     *HOSTILE_WORDS.split(),
     *["Summary: ", "Sure! ", "here is ", "\n", " \n", " ", ". ", "[a]: ", "\n[a]: http://x", "] (", "```\n"],
@@ -249,6 +249,11 @@ def test_hostile_output_is_cleaned_in_linear_time(piece: str) -> None:
     text = piece * (100_000 // len(piece))
     cleaned(f"x{text}y", SOURCE * 100, PROMPTS)
     cleaned("https://x.example", text, PROMPTS)
+
+
+def test_what_a_terminal_would_wait_for_the_end_of_is_read_up_to_the_next_of_its_kind() -> None:
+    """Not to the end of the text, from each of 100,000 of them."""
+    assert cleaned("One\x90 of\x98 many\x9d bells\x9c is cracked.", SOURCE) == "One of many is cracked."
 
 
 def test_a_megabyte_is_cleaned() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.console import MOST_LINES, json_text, printable, report
-from pipeline.records import Reason
+from pipeline.records import Outcome, Reason
 
 ESCAPES = {
     "\x1b[31mred\x1b[0m": "\\x1b[31mred\\x1b[0m",
@@ -60,12 +62,21 @@ def fault(reason: Reason, url: str = "http://a.example/", detail: str = "") -> s
     return row
 
 
+def told(counts: dict[str, int], faults: Sequence[sqlite3.Row], db: str) -> list[str]:
+    """The report of a run with these faults."""
+
+    def first(reasons: Sequence[Reason], most: int) -> Sequence[sqlite3.Row]:
+        return [row for row in faults if row["reason"] in reasons][:most]
+
+    return report(counts, Counter((Outcome(row["outcome"]), Reason(row["reason"])) for row in faults), first, db)
+
+
 def test_a_run_that_did_nothing_says_so() -> None:
-    assert report({}, [], "my.db") == ["nothing to do: my.db"]
+    assert told({}, [], "my.db") == ["nothing to do: my.db"]
 
 
 def test_a_fault_without_detail_is_told_by_its_meaning() -> None:
-    assert report({"failed": 1}, [fault(Reason.HTTP_404)], "my.db") == [
+    assert told({"failed": 1}, [fault(Reason.HTTP_404)], "my.db") == [
         "1 failed: my.db",
         "  failed http_404: http://a.example/: there is no such page",
     ]
@@ -73,7 +84,7 @@ def test_a_fault_without_detail_is_told_by_its_meaning() -> None:
 
 @pytest.mark.parametrize("count", [1, MOST_LINES - 1, MOST_LINES, 1_000])
 def test_a_report_has_twenty_lines_at_the_most(count: int) -> None:
-    lines = report({"failed": count}, [fault(Reason.HTTP_404)] * count, "my.db")
+    lines = told({"failed": count}, [fault(Reason.HTTP_404)] * count, "my.db")
     assert len(lines) == min(count + 1, MOST_LINES)
     assert (" more: " in lines[-1]) == (count >= MOST_LINES)
 
@@ -88,15 +99,15 @@ def test_a_report_has_twenty_lines_at_the_most(count: int) -> None:
     ],
 )
 def test_the_rest_is_where_such_pages_stand(reason: Reason, states: str) -> None:
-    *_, last = report({}, [fault(reason)] * 50, "/a b/my.db")
+    *_, last = told({}, [fault(reason)] * 50, "/a b/my.db")
     assert last == f"  and 32 more: summarize-batch list --db '/a b/my.db' {states}"
 
 
 def test_a_long_line_of_a_report_is_cut() -> None:
-    _, line = report({}, [fault(Reason.HTTP_404, "http://a.example/" + 2_000 * "x", 500 * "y")], "my.db")
+    _, line = told({}, [fault(Reason.HTTP_404, "http://a.example/" + 2_000 * "x", 500 * "y")], "my.db")
     assert len(line) < 500
 
 
 def test_what_is_wrong_comes_before_what_was_passed_over(tmp_path: Path) -> None:
     faults = [fault(Reason.ROBOTS)] * 50 + [fault(Reason.HTTP_404, "http://b.example/")]
-    assert "http://b.example/" in report({}, faults, "my.db")[1]
+    assert "http://b.example/" in told({}, faults, "my.db")[1]

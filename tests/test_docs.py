@@ -17,9 +17,13 @@ from pipeline.records import Reason
 from pipeline.store import Store, connect
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/database.md", "docs/reasons.md", "docs/search.md")
+DOCUMENTS = (
+    *("README.md", "ARCHITECTURE.md", "CHANGELOG.md"),
+    *("docs/database.md", "docs/reasons.md", "docs/search.md", "docs/unattended.md"),
+)
 OF_OTHER_PROGRAMS = {"--counts", "--csv", "--json-cols", "--metadata", "--no-deps", "--require-hashes"}
-"""Options of sqlite-utils, Datasette and pip that the documents show."""
+OF_OTHER_PROGRAMS |= {"--system", "--home-dir", "--now", "--rm"}
+"""Options of sqlite-utils, Datasette, pip, useradd, systemctl and docker that the documents show."""
 
 OPTIONS = [
     (asked, option)
@@ -106,6 +110,7 @@ def example(option: click.Option) -> object:
         "cidr": "192.168.7.0/24",
         "url": "http://192.168.7.1:11434",
         "key=value": "top_k=20",
+        "proxy": "http://192.168.7.1:3128",
         "number": 3,
         "code": "ko",
     }

@@ -116,8 +116,23 @@ def test_comments_and_the_posts_of_a_thread_are_kept() -> None:
         f'<div class="comment" id="c{n}"><p>Reply {n}: I saw only ten of them, and the Heron was not there.</p></div>'
         for n in range(3)
     )
-    found = text(html(f'<article>{ARTICLE}</article><section id="comments" class="comments">{comments}</section>'))
+    whole = html(f'<article>{ARTICLE}</article><section id="comments" class="comments">{comments}</section>')
+    found = text(whole)
     assert [f"Reply {n}:" in found for n in range(3)] == [True] * 3
+    without = document(read_page(page(whole), comments=False)).text
+    assert "Reply" not in without
+    assert found.startswith(without)
+
+
+def test_a_thread_without_its_replies_is_its_first_post() -> None:
+    (path,) = (path for path in EXPECTED if "first_league_start" in path and EXPECTED[path]["state"] == "summarized")
+    served = demo_site.content(demo_site.FOLDER, path)
+    assert served
+    whole = document(read_page(page(served.body, charset="utf-8"))).text
+    post = document(read_page(page(served.body, charset="utf-8"), comments=False)).text
+    assert whole.startswith(post)
+    assert post.endswith("Which of the two is safer with bad gear, and what would you buy first?")
+    assert len(whole) > 5 * len(post)
 
 
 @pytest.mark.parametrize("path", [path for path in EXPECTED if EXPECTED[path]["state"] == "summarized"])

@@ -872,6 +872,22 @@ def test_a_fault_has_its_reason(name: str) -> None:
     assert "400" not in answer.detail
 
 
+def test_a_few_hints_may_come_before_an_answer_and_no_more() -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+
+    def says(path: str) -> Says:
+        return [hint * int(path[1:]) + http(connection="keep-alive"), KEEP]
+
+    async def main() -> tuple[Answer, Answer]:
+        async with site(says) as there, fetcher() as one:
+            few = await one.fetch(task(there.url(f"/{fetch.MOST_HINTS}")))
+            return few, await one.fetch(task(there.url(f"/{fetch.MOST_HINTS + 1}")))
+
+    few, many = run(main())
+    page(few)
+    assert many == Refusal(Reason.TIMEOUT, "20 hints and no answer")
+
+
 def test_a_drip_that_never_pauses_for_long_ends_with_the_whole() -> None:
     """Each byte comes in time, the last one never: this is what the limit of the whole is for."""
 
@@ -947,7 +963,7 @@ REASONS = {
     "ClientConnectorError": Reason.CONNECT_ERROR,
     "ClientConnectorSSLError": Reason.TLS_ERROR,
     "ClientError": Reason.PROTOCOL_ERROR,
-    "ClientHttpProxyError": Reason.PROTOCOL_ERROR,
+    "ClientHttpProxyError": Reason.CONNECT_ERROR,
     "ClientOSError": Reason.CONNECT_ERROR,
     "ClientPayloadError": Reason.TRUNCATED_BODY,
     "ClientProxyConnectionError": Reason.CONNECT_ERROR,

@@ -42,13 +42,15 @@ class Queue:
 
     def __init__(self, pages: dict[str, int]) -> None:
         self._tasks: dict[str, list[tuple[int, Task]]] = {}
-        number = 0
+        self._number = 0
+        self.add(**pages)
+
+    def add(self, **pages: int) -> None:
         for host, count in pages.items():
             for _ in range(count):
-                number += 1
-                task = Task(number, f"http://{host}/{number}", host)
-                self._tasks.setdefault(host, []).append((number, task))
-        self.most_in_window = 0
+                self._number += 1
+                task = Task(self._number, f"http://{host}/{self._number}", host)
+                self._tasks.setdefault(host, []).append((self._number, task))
 
     async def hosts_after(self, host: str, most: int) -> Sequence[str]:
         return sorted(name for name in self._tasks if name > host)[:most]
@@ -156,3 +158,41 @@ def test_nothing_is_handed_out_after_stop() -> None:
         frontier.stop()
 
     assert len(worked({"a.example": 5, "b.example": 5}, stops, workers=1)) == 1
+
+
+def test_of_hosts_that_may_be_asked_again_nothing_is_remembered() -> None:
+    clock = Clock()
+    queue = Queue({})
+    frontier = Frontier(queue.hosts_after, queue.tasks_after, 1.0, clock.time, clock.sleep)
+
+    async def turns() -> None:
+        for number in range(5 * HOSTS_IN_WINDOW):
+            clock.now = number / 100
+            await frontier.turn(f"{number}.example")
+
+    asyncio.run(turns())
+    assert len(frontier._ready_at) <= 2 * HOSTS_IN_WINDOW + 1
+
+
+def test_what_is_found_on_the_way_is_handed_out_too_and_nothing_twice() -> None:
+    """A page that is worked on still is in the store as one to be done; its host may have more than before."""
+    clock, queue = Clock(), Queue({"a.example": 12, "b.example": 1})
+    handed_out: list[int] = []
+
+    async def main() -> None:
+        frontier = Frontier(queue.hosts_after, queue.tasks_after, 0.0, clock.time, clock.sleep)
+
+        async def work(task: Task) -> None:
+            handed_out.append(task.page_id)
+            if task.page_id == 13:
+                queue.add(**{"a.example": 4, "c.example": 2})
+                frontier.look_again()
+            frontier.done(task)
+            await clock.sleep(10.0)
+
+        time = asyncio.ensure_future(clock.run())
+        await engine.run(frontier.next, work, frontier.done, 30)
+        time.cancel()
+
+    asyncio.run(main())
+    assert sorted(handed_out) == list(range(1, 20))

@@ -271,7 +271,8 @@ def test_an_unchanged_page_keeps_its_summary_and_is_fresh_again(store: Store, pa
     store.apply(fetched(task))
     store.apply(summarized(task))
     before = rows(path, "SELECT fetched_at, changed_at FROM pages")[0]
-    store.apply(Unchanged(task, Reason.SAME_TEXT, now(), now() + timedelta(seconds=5), page(task.url, '"2"')))
+    later = now() + timedelta(seconds=5)
+    store.apply(Unchanged(replace(task, summarized=True), Reason.SAME_TEXT, now(), later, page(task.url, '"2"')))
     (after,) = rows(path, "SELECT state, etag, fetched_at, changed_at FROM pages")
     assert (after["state"], after["etag"]) == ("summarized", '"2"')
     assert str(after["fetched_at"]) > str(before["fetched_at"])

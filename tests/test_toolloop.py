@@ -192,7 +192,7 @@ def test_a_model_that_the_server_says_knows_no_tools_gets_the_text_in_the_messag
         return said("summary")
 
     outcome, requests = ran(model)
-    assert outcome.mode is toolloop.Mode.TELL
+    assert not outcome.primed
     assert {message.role for message in requests[-1].messages} == {"system", "user"}
 
 
@@ -245,6 +245,52 @@ def test_an_answer_of_little_worth_is_asked_for_once_more_and_the_better_one_is_
     assert asyncio.run(toolloop.run(asked, chat, toolloop.Mode.PRIME)).value == taken
     tasks = [request.messages[-1].content for request in requests]
     assert tasks == ["Write the summary.", "Otherwise."][: len(answers)]
+
+
+@pytest.mark.parametrize(
+    "fault", [PageWaits(Reason.LLM_DOWN), PageWaits(Reason.LLM_TIMEOUT), TooLong(2_000, 1_024, "too long"), NoTools("")]
+)
+def test_an_answer_of_little_worth_is_kept_when_the_model_is_gone_before_the_second(fault: Exception) -> None:
+    async def chat(request: Request) -> Answer:
+        if request.again:
+            raise fault
+        return said("poor")
+
+    poor = replace(job(), worth=lambda value: 0.1)
+    assert asyncio.run(toolloop.run(poor, chat, toolloop.Mode.PRIME)).value == "poor"
+
+
+def test_what_a_loop_cost_is_what_all_its_answers_did_also_those_that_were_not_taken() -> None:
+    def read(text: str) -> str:
+        if text == "1":
+            raise PageFailed(Reason.OUTPUT_REJECTED)
+        return text
+
+    number = iter("0012")
+
+    async def chat(request: Request) -> Answer:
+        return said("", MANGLED) if request.tools else said(next(number))
+
+    for read_first in (str, read):
+        asked = replace(job(), read=read_first, read_again=str, worth=lambda value: 0.1)
+        outcome = asyncio.run(toolloop.run(asked, chat, toolloop.Mode.ASK))
+        requests = toolloop.MAX_ASKED + 2
+        assert (outcome.prompt_tokens, outcome.output_tokens) == (100 * requests, 10 * requests)
+        assert outcome.seconds == requests
+
+
+def test_what_a_model_has_shown_counts_also_when_its_answer_is_no_good() -> None:
+    def read(text: str) -> str:
+        raise PageFailed(Reason.OUTPUT_REJECTED)
+
+    async def chat(request: Request) -> Answer:
+        return said("I have read it.")
+
+    ability = toolloop.Ability(AUTO, knows_tools=True)
+    for _ in range(toolloop.TRUSTED_FAILURES):
+        with pytest.raises(PageFailed):
+            asyncio.run(toolloop.run(replace(job(), read=read, read_again=read), chat, ability.mode, ability.showed))
+    assert ability.mode is PRIME
 
 
 def test_a_prompt_that_is_too_long_is_not_sent_again() -> None:

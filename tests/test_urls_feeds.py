@@ -33,7 +33,7 @@ from lists import (
 )
 
 from pipeline import urls
-from pipeline.records import Page, Reason
+from pipeline.records import Page, Reason, Refusal
 from pipeline.urls import apart, feeds
 from pipeline.urls.items import Entry, Item, LeftOut, Unreadable
 
@@ -280,7 +280,8 @@ def page() -> Page:
 
 def test_a_page_that_is_a_list_gives_lines_with_its_url_as_their_list(page: Page) -> None:
     assert urls.is_list(page.body)
-    (line,) = urls.lines_of_page(page, CHECK, SECRET)
+    (line,), outcome = urls.lines_of_page(page, CHECK, SECRET)
+    assert outcome == Refusal(Reason.LIST, "a feed, 1 entries")
     assert (line.url, line.origin, line.source) == (
         "http://d.example/x/1",
         "http://a.example/f: T",

@@ -61,5 +61,9 @@ def chosen(page_ids: Iterable[int], *, fetched: bool) -> Iterator[Chosen]:
 
 
 def _found(db: Path, query: str, values: Mapping[str, str], *, fetched: bool) -> Iterator[Chosen]:
+    # A few at a time: SQLite would keep all that is written while one SELECT is read to its end.
+    after = 0
     with closing(connect(db, write=False)) as connection, translated(db):
-        yield from chosen((row["id"] for row in connection.execute(query, values)), fetched=fetched)
+        while rows := connection.execute(query, {**values, "after": after, "most": PAGES_A_TRANSACTION}).fetchall():
+            after = rows[-1]["id"]
+            yield Chosen(tuple(row["id"] for row in rows), fetched)

@@ -1,4 +1,4 @@
-"""`run --dry-run`: what a run would do, without a request and without writing anything."""
+"""`--dry-run`: what a run would do, without a request and without writing anything."""
 
 from __future__ import annotations
 
@@ -25,30 +25,42 @@ NEW, AGAIN, MODEL, FRESH, NOT_YET, BAD, REPEATED = (
 )
 
 
-def plan(db: Path, lines: Callable[[bytes], Iterable[Line]], max_age: timedelta, force: bool) -> Counter[str]:
-    """How many of the lines are of which kind. Raises `UsageError`, `DatabaseUnusable`."""
-    seen: set[str] = set()
+def plan(
+    db: Path, lines: Callable[[bytes], Iterable[Line]], max_age: timedelta, force: bool, texts_only: bool = False
+) -> Counter[str]:
+    """How many of the lines are of which kind; with `texts_only` nobody waits for the model.
+
+    Raises `UsageError`, `DatabaseUnusable`.
+    """
+    fresh_after = None if force else iso(now() - max_age)
+    seen: set[int] = set()
+    """Hashes: a million of them have half the size of a million keys."""
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
         stack.enter_context(translated(db))
         connection = stack.enter_context(closing(connect(db, write=False))) if db.is_file() else None
         for line in lines(secrets.token_bytes(32)):
-            counts[REPEATED if line.key in seen else _kind(line, connection, max_age, force)] += 1
-            seen.add(line.key)
+            key = hash(line.key)
+            counts[REPEATED if key in seen else _kind(line, connection, fresh_after, texts_only)] += 1
+            seen.add(key)
     return counts
 
 
-def _kind(line: Line, connection: sqlite3.Connection | None, max_age: timedelta, force: bool) -> str:
+def _kind(line: Line, connection: sqlite3.Connection | None, fresh_after: str | None, texts_only: bool) -> str:
     if line.reason:
         return BAD
     row = connection.execute(queries.KNOWN, [line.key]).fetchone() if connection else None
     if row is None or row["state"] == State.QUEUED.value:
         return NEW
-    if not force and row["state"] == State.SUMMARIZED.value and row["fetched_at"] > iso(now() - max_age):
-        return FRESH
-    if not force and row["state"] in (State.FAILED.value, State.DEFERRED.value) and _is_not_due(row):
-        return NOT_YET
-    return MODEL if row["state"] == State.FETCHED.value else AGAIN
+    waits_for_model = row["state"] == State.FETCHED.value
+    if waits_for_model and not texts_only:
+        return MODEL
+    if fresh_after is not None:
+        if (waits_for_model or row["state"] == State.SUMMARIZED.value) and row["fetched_at"] > fresh_after:
+            return FRESH
+        if row["state"] in (State.FAILED.value, State.DEFERRED.value) and _is_not_due(row):
+            return NOT_YET
+    return AGAIN
 
 
 def _is_not_due(row: sqlite3.Row) -> bool:

@@ -61,8 +61,9 @@ def find(connection: sqlite3.Connection, db: Path, url: str, *, redirected: bool
     Raises `UsageError` when the database does not have it.
     """
     key = _key(url)
-    final = url if redirected else None
-    found: sqlite3.Row | None = connection.execute(queries.FIND_PAGE, [key, url, final, key]).fetchone()
+    found: sqlite3.Row | None = connection.execute(queries.PAGE_OF_KEY, [key]).fetchone()
+    if found is None:
+        found = connection.execute(queries.FIND_PAGE, [url, url if redirected else None]).fetchone()
     if found is None and redirected:
         found = next((row for row in connection.execute(queries.REDIRECTED) if _key(row["final_url"]) == key), None)
     if found is None:

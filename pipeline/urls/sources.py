@@ -21,6 +21,8 @@ LIST_PREFIX = "list:"
 """Before a URL on the command line: it is not a page but a list that lies on the web."""
 MOST_LISTS = 1_000
 """That are fetched for one source: an index of sitemaps may name 50,000, at one a second."""
+MOST_OF_A_PAGE = 1_000
+"""Entries of a list that was given as a page: nobody has said that all of 50,000 are wanted."""
 MOST_LEVELS = 2
 """Of indexes, one in the other; the protocol allows one."""
 
@@ -90,14 +92,27 @@ def check_sources(sources: Iterable[str]) -> None:
                 raise _cannot_read(source, fault) from fault
 
 
-def lines_of_page(page: Page, check: Check, secret: bytes, *, since: datetime | None = None) -> tuple[Line, ...]:
-    """The lines of a page that turned out to be a list (`is_list`). Raises `Unreadable`.
+def lines_of_page(
+    page: Page, check: Check, secret: bytes, *, since: datetime | None = None
+) -> tuple[tuple[Line, ...], Refusal]:
+    """The lines of a page that turned out to be a list (`is_list`), and what becomes of the page itself.
 
-    It may take half a minute: it belongs into a thread.
+    Lists that it names are not read. It may take half a minute: it belongs into a thread.
     """
     reading = _Reading(page.url, check, secret, since, None, _unheard)
-    found = listing(page.body, page.final_url, page.charset)
-    return tuple(_lines(found.items, shown(page.url), 0, reading))
+    try:
+        found = listing(page.body, page.final_url, page.charset)
+    except Unreadable as fault:
+        return (), Refusal(Reason.BAD_LIST, str(fault))
+    lines = tuple(_lines(found.items, shown(page.url), 0, reading))
+    outcome, more = _outcome(found), ""
+    if len(lines) > MOST_OF_A_PAGE:
+        more += f", of which {MOST_OF_A_PAGE:,} are taken"
+    if reading.unread:
+        more += f", {len(reading.unread):,} of them lists that were not read"
+    if more:
+        more += f": give {LIST_PREFIX}{shown(page.url)} as a source to have them"
+    return lines[:MOST_OF_A_PAGE], replace(outcome, detail=outcome.detail + more)
 
 
 def _is_url(source: str) -> bool:
