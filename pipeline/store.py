@@ -582,9 +582,8 @@ class Store:
         """
         time = self._now()
         if self._goes_on_from < self.run_id:
-            killed = {"run_id": self.run_id, "first": self._goes_on_from, "since": iso(time - max_age)}
-            with self.transaction("settle") as db:
-                db.execute(queries.TAKE_OVER, killed | {"force": force, "done": done.value})
+            killed = {"first": self._goes_on_from, "since": iso(time - max_age), "force": force, "done": done.value}
+            self._of_all_items("settle", [queries.TAKE_OVER], killed, after)
         if force:
             return
         values = {"time": iso(time), "fresh": iso(time - max_age), "texts_only": texts_only}

@@ -71,8 +71,8 @@ def _slackened(opened: Callable[..., Any], synchronous: str) -> Any:
     """A store with another `PRAGMA synchronous` than its own."""
 
     @contextmanager
-    def slackened(path: Path) -> Iterator[Any]:
-        with opened(path) as store:
+    def slackened(path: Path, **options: Any) -> Iterator[Any]:
+        with opened(path, **options) as store:
             store._connection.execute(f"PRAGMA synchronous = {synchronous}")
             yield store
 

@@ -42,7 +42,6 @@ from pipeline import answers, migrations, run, store, writers
 from pipeline.commands import check
 from pipeline.console import Console
 from pipeline.errors import DatabaseUnusable, RunLost
-from pipeline.extract import read_page
 from pipeline.llm import ModelClient
 from pipeline.patience import pause
 from pipeline.records import Document, NotModified, Page, Reason, Refusal, Task
@@ -127,7 +126,8 @@ def html(url: str, version: int) -> str:
 class InProcess:
     """In the place of `Extractor`: no worker is started."""
 
-    def __init__(self, _: int) -> None: ...
+    def __init__(self, _: int, read: Callable[[Page], Document | Refusal]) -> None:
+        self._read = read
 
     async def __aenter__(self) -> InProcess:
         return self
@@ -135,7 +135,7 @@ class InProcess:
     async def __aexit__(self, *_: object) -> None: ...
 
     async def extract(self, page: Page) -> Document | Refusal:
-        return read_page(page)
+        return self._read(page)
 
 
 class Silent(Console):
@@ -208,8 +208,6 @@ class Nights(RuleBasedStateMachine):
         patch = self._stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(run, "Fetcher", partial(SiteFetcher, self._site, self._clock))
         patch.setattr(run, "Extractor", InProcess)
-        patch.setattr(run, "now", self._clock)
-        patch.setattr(store, "now", self._clock)
         patch.setattr(writers, "ModelClient", partial(ModelClient, sleep=_at_once))
         self._patch = patch
 
@@ -327,7 +325,8 @@ class Nights(RuleBasedStateMachine):
         self._patch.setattr(run, "Store", SimpleNamespace(open=partial(_opened, room=room, on_commit=committed)))
         console = Silent()
         try:
-            code: int | None = run.run(self._settings, run.lists(self._settings, [str(self._list)], console), console)
+            errand = run.lists(self._settings, [str(self._list)], console)
+            code: int | None = run.run(self._settings, errand, console, self._clock)
         except RunLost as lost:
             code = lost.exit_code
         except (Killed, BaseExceptionGroup):
@@ -450,9 +449,9 @@ def _version(text: str) -> int:
 
 
 @contextmanager
-def _opened(path: Path, room: int | None, on_commit: Callable[[str], None]) -> Iterator[store.Store]:
+def _opened(path: Path, room: int | None, **options: Any) -> Iterator[store.Store]:
     """The store, on a disk that has room for so many more pages of the database."""
-    with store.Store.open(path, on_commit) as opened:
+    with store.Store.open(path, **options) as opened:
         if room is not None:
             (size,) = opened._connection.execute("PRAGMA page_count").fetchone()
             opened._connection.execute(f"PRAGMA max_page_count = {size + room}")

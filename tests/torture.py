@@ -400,7 +400,8 @@ def _processes(token: str) -> list[int]:
 _COLUMNS = {
     "pages": (
         "key, url, host, state, reason, detail, title, author, site, language, published, final_url, http_status, "
-        "etag, last_modified, failures, not_before IS NULL, fetched_at IS NULL, changed_at IS NULL, text_hash"
+        "etag, last_modified, failures, hidden_characters, canonical, marks, "
+        "not_before IS NULL, fetched_at IS NULL, changed_at IS NULL, text_hash"
     ),
     "texts": "hash, text, characters",
     "chunks": "text_hash, number, start, end, tokens, hash",
@@ -714,7 +715,7 @@ def at_random(measure: Measure, some: random.Random, kills: int) -> Choose:
 
 POINTS = {
     *("migrate", "begin_run", "Added", "Chosen", "settle", "recipe", "Fetched", "Unchanged", "Chunked"),
-    *("ChunkSummarized", "PartsReduced", "Summarized", "NotDone", "Measured", "end_run"),
+    *("ChunkSummarized", "PartsReduced", "Summarized", "NotDone", "Measured", "end_items", "end_run"),
 }
 """Every name under which a night commits, but for `wake`: that is for a model that was away."""
 STATEMENTS_A_COMMIT = 10
