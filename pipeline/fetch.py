@@ -11,7 +11,7 @@ import errno
 import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,8 +27,9 @@ from yarl import URL
 from pipeline import answers, marks
 from pipeline.addresses import AddressPolicy, BlockedAddress, check_url, shown, socket_factory
 from pipeline.errors import PageFailed, RunLost
+from pipeline.hosts import LONGEST_NAP_SECONDS, Hosts, NotNow, Turn
 from pipeline.names import Lookup, Names
-from pipeline.records import NotModified, Page, Reason, Refusal, Task
+from pipeline.records import Later, NotModified, Page, Reason, Refusal, RobotsFile, Task
 from pipeline.robots import MAX_BYTES, OF_THE_HOST, Answer, Robots
 
 FOR_PAGES = {
@@ -44,6 +45,8 @@ FOR_ROBOTS = {"Accept": "text/plain,*/*", "Accept-Encoding": "identity"}
 MOST_HINTS = 20
 """Answers with a status of 1xx before the real one."""
 MOST_CONNECTIONS = 100
+MOST_PAUSES = 2
+"""That a site may ask for before a page, in one run; then the page is put off."""
 MOST_WAITS_FOR_A_FILE = 240
 NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -110,6 +113,8 @@ class _Errand:
     validators: Mapping[str, str]
     for_robots: bool = False
     for_list: bool = False
+    pauses: int = 0
+    """That its site has asked for before."""
 
     @property
     def for_page(self) -> bool:
@@ -130,10 +135,9 @@ class _HungUp(Exception):
 class Fetcher:
     """Fetches pages; use it with `async with`. It owns the connections, and what is known of robots.txt.
 
-    `turn(host)` is awaited before each request that goes out, with the host in lower case and its port unless that
-    is the scheme's own. `is_list` tells of a body that is labelled as XML or gzip whether it is a list of URLs, which
-    may be given as a page; without it nothing of the kind is one. `resolve` takes the place of the system's lookup of
-    names.
+    `hosts` is asked before each request that goes out, and told of each answer. `is_list` tells of a body that is
+    labelled as XML or gzip whether it is a list of URLs, which may be given as a page; without it nothing of the kind
+    is one. `resolve` takes the place of the system's lookup of names.
     """
 
     def __init__(
@@ -141,7 +145,7 @@ class Fetcher:
         policy: AddressPolicy,
         *,
         user_agent: str,
-        turn: Callable[[str], Awaitable[None]],
+        hosts: Hosts,
         limits: Limits = Limits(),
         respect_robots: bool = True,
         is_list: Callable[[bytes], bool] | None = None,
@@ -150,11 +154,13 @@ class Fetcher:
     ) -> None:
         self._policy = policy
         self._user_agent = user_agent
-        self._turn = turn
+        self._hosts = hosts
         self._limits = limits
         self._is_list = is_list
         self._now = now
-        self._robots = Robots(self._get_robots, user_agent, now) if respect_robots else None
+        self._robots = (
+            Robots(self._get_robots, user_agent, now, self._known_robots, self._keep_robots) if respect_robots else None
+        )
         peers = policy.of_proxy() if policy.proxy else policy
         looked_up: set[tuple[str, int]] | None = set() if policy.proxy else None
         self._pinned = _Pinned(Names(peers, limits.dns_seconds, resolve), looked_up)
@@ -174,7 +180,7 @@ class Fetcher:
                 socket_factory=self._sockets,
                 use_dns_cache=False,
                 limit=_connections(),
-                limit_per_host=1,
+                limit_per_host=self._hosts.per_host,
                 keepalive_timeout=limits.idle_seconds,
             ),
             headers={"User-Agent": self._user_agent},
@@ -195,16 +201,19 @@ class Fetcher:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    async def fetch(self, task: Task) -> Answer:
-        """The page of a task, or why there is none. Raises `RunLost` when this process may open no more files."""
+    async def fetch(self, task: Task) -> Answer | Later:
+        """The page of a task, or why there is none, or none yet; no worker waits here for the turn of the page's host.
+
+        Raises `RunLost` when this process may open no more files.
+        """
         validators = {"If-None-Match": task.etag, "If-Modified-Since": task.last_modified}
         sendable = {name: value for name, value in validators.items() if answers.validator(value)}
-        return await self._follow(_Errand(task.url, FOR_PAGES, sendable))
+        return await self._follow(_Errand(task.url, FOR_PAGES, sendable, pauses=task.pauses))
 
     async def fetch_list(self, url: str) -> Page | Refusal:
         """A list of URLs (a feed, a sitemap), of whatever type and as it is packed; else as `fetch`."""
         answer = await self._follow(_Errand(url, FOR_LISTS, {}, for_list=True))
-        if isinstance(answer, NotModified):
+        if not isinstance(answer, Page | Refusal):
             return Refusal(Reason.PROTOCOL_ERROR, "not modified, without being asked")
         return answer
 
@@ -213,9 +222,17 @@ class Fetcher:
         return self._robots.delay(url) if self._robots else None
 
     async def _get_robots(self, url: str) -> Answer:
-        return await self._follow(_Errand(url, FOR_ROBOTS, {}, for_robots=True))
+        answer = await self._follow(_Errand(url, FOR_ROBOTS, {}, for_robots=True))
+        assert not isinstance(answer, Later), "only a page comes again"  # noqa: S101
+        return answer
 
-    async def _follow(self, errand: _Errand) -> Answer:
+    async def _known_robots(self, url: str) -> RobotsFile | None:
+        return await self._hosts.robots(_origin(url))
+
+    async def _keep_robots(self, url: str, file: RobotsFile) -> None:
+        await self._hosts.keep_robots(_origin(url), file)
+
+    async def _follow(self, errand: _Errand) -> Answer | Later:
         chain = [errand.url]
         while True:
             answer = await self._refused(errand, chain) or await self._ask(errand, chain)
@@ -225,46 +242,84 @@ class Fetcher:
                 # For robots.txt what lies behind a redirect is another host, whose faults are not those of the page.
                 others = OF_THE_HOST if errand.for_robots else ()
                 return answers.after_redirects(answer, chain, dict.fromkeys(others, Reason.ROBOTS_UNREACHABLE))
+            if isinstance(answer, Refusal) and await self._comes_again(errand, answer):
+                return Later(await self._hosts.wait(_origin(errand.url)), answer if answer.tried else None)
             if not isinstance(answer, str):
                 return answer
             chain.append(answer)
 
-    async def _refused(self, errand: _Errand, chain: Sequence[str]) -> Refusal | None:
-        """Why the last URL of the chain is not asked for."""
+    async def _comes_again(self, errand: _Errand, answer: Refusal) -> bool:
+        """Whether the pause that its site asks for is so short that the page can be had in this run."""
+        if not (errand.for_page and answer.not_before and errand.pauses < MOST_PAUSES):
+            return False
+        return await self._hosts.refusal(_origin(errand.url)) is None
+
+    async def _refused(self, errand: _Errand, chain: Sequence[str]) -> Refusal | Later | None:
+        """Why the last URL of the chain is not asked for, or not yet."""
         url = chain[-1]
         if refused := check_url(url, self._policy):
             return refused
         if len(chain) > 1 and chain[-2].lower().startswith("https:") and url.lower().startswith("http:"):
             return Refusal(Reason.BAD_REDIRECT, "from https to http")
-        return await self._robots.refusal(url) if self._robots and not errand.for_robots else None
+        try:
+            _origin(url)
+        except ValueError as error:
+            return Refusal(Reason.BAD_URL, shown(str(error)))
+        return None if errand.for_robots else await self._not_yet(errand, chain)
+
+    async def _not_yet(self, errand: _Errand, chain: Sequence[str]) -> Refusal | Later | None:
+        """What robots.txt has against it, or that its host's turn is too far off for a worker to wait."""
+        url = chain[-1]
+        if not self._robots:
+            return await self._later(errand, chain)
+        if later := await self._later(errand, chain):
+            return later
+        refused = await self._robots.refusal(url)
+        self._hosts.asks_for(_origin(url), self._robots.delay(url))
+        # Reading robots.txt was a request too, and may have said how far apart they should be.
+        return refused or await self._later(errand, chain)
+
+    async def _later(self, errand: _Errand, chain: Sequence[str]) -> Later | None:
+        if not errand.for_page or len(chain) > 1:
+            return None
+        seconds = await self._hosts.wait(_origin(chain[0]))
+        return Later(seconds) if seconds > LONGEST_NAP_SECONDS else None
 
     async def _ask(self, errand: _Errand, chain: Sequence[str]) -> Answer | str:
         """One hop, asked again when the connection turns out to be closed; a string is where it leads next."""
+        origin = _origin(chain[-1])
         hung_up = waited = 0
         while True:
             try:
-                return await self._request(errand, chain)
-            except PageFailed as fault:
-                return Refusal(fault.reason, fault.detail)
-            except (aiohttp.ClientError, HttpProcessingError, OSError, _HungUp) as error:
-                if any(isinstance(cause, OSError) and cause.errno in NO_FILE_LEFT for cause in _causes(error)):
-                    # Not the page's fault: others will be done and close theirs.
-                    waited += 1
-                    if waited > MOST_WAITS_FOR_A_FILE:
-                        raise RunLost("this process may open no more files: raise `ulimit -n`") from error
-                    await asyncio.sleep(self._limits.crowded_seconds)
-                elif isinstance(error, _HungUp) and hung_up < self._limits.retries:
-                    hung_up += 1
-                else:
-                    return refusal_for(error)
+                async with self._hosts.turn(origin, patient=errand.for_list) as turn:
+                    answer = await self._tried(errand, chain, turn)
+                    if isinstance(answer, _HungUp) and hung_up < self._limits.retries:
+                        hung_up += 1
+                        continue
+                    if not _no_file_left(answer):
+                        found = refusal_for(answer) if isinstance(answer, Exception) else answer
+                        await self._hosts.answered(turn, found, hung_up + 1)
+                        return found
+            except NotNow as held:
+                return held.refusal
+            # Not the page's fault: others will be done and close theirs.
+            waited += 1
+            if waited > MOST_WAITS_FOR_A_FILE:
+                raise RunLost("this process may open no more files: raise `ulimit -n`")
+            await asyncio.sleep(self._limits.crowded_seconds)
 
-    async def _request(self, errand: _Errand, chain: Sequence[str]) -> Answer | str:
+    async def _tried(self, errand: _Errand, chain: Sequence[str], turn: Turn) -> Answer | str | Exception:
+        """What came of one request; an exception as one that is still to be judged."""
         try:
-            url = URL(chain[-1])
-        except ValueError as error:
-            raise PageFailed(Reason.BAD_URL, shown(str(error))) from error
+            return await self._request(errand, chain, turn)
+        except PageFailed as fault:
+            return Refusal(fault.reason, fault.detail)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, _HungUp) as error:
+            return error
+
+    async def _request(self, errand: _Errand, chain: Sequence[str], turn: Turn) -> Answer | str:
+        url = URL(chain[-1])
         validators = errand.validators if url.origin() == URL(errand.url).origin() else {}
-        await self._turn(url.host_port_subcomponent or "")
         proxy = self._policy.proxy
         peer = URL(proxy.url) if proxy else url
         async with (
@@ -273,6 +328,7 @@ class Fetcher:
                 url, headers={**errand.headers, **validators}, allow_redirects=False, **self._by_proxy(peer)
             ) as response,
         ):
+            turn.answers()
             status = response.status
             if status in answers.REDIRECTS:
                 return answers.redirected(chain[-1], response.headers.get("Location", ""), status)
@@ -441,6 +497,18 @@ def refusal_for(error: BaseException) -> Refusal:
             text = words or getattr(fault, "message", "") or getattr(fault, "strerror", "") or fault
             return Refusal(reason, shown(" ".join(str(text).split())))
     raise error
+
+
+def _no_file_left(answer: object) -> bool:
+    """Whether a request failed because this process may open no more files."""
+    causes = _causes(answer if isinstance(answer, BaseException) else None)
+    return any(isinstance(cause, OSError) and cause.errno in NO_FILE_LEFT for cause in causes)
+
+
+def _origin(url: str) -> str:
+    """`https://a.example:8443`: scheme, host, and the port unless it is the scheme's own. Raises `ValueError`."""
+    parsed = URL(url)
+    return f"{parsed.scheme}://{parsed.host_port_subcomponent or ''}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

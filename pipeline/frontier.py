@@ -1,14 +1,14 @@
 """Queued pages into the next task whose host may be asked: politeness in time.
 
-A host is asked for one page at a time, and for one thing each `delay` seconds (robots.txt and redirects
-included: `fetch` awaits `turn` before each request). The queue itself lies in the database; in memory are a
-window of hosts and a few tasks of each, so that neither a million lines nor five hundred pages of one slow
-host hold anybody up.
+A host has `per_host` pages in work at a time, and the next is handed out when `ready_at` says that the host may be
+asked. The queue itself lies in the database; in memory are a window of hosts and a few tasks of each, so that neither
+a million lines nor five hundred pages of one slow host hold anybody up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,32 +24,49 @@ TasksAfter = Callable[[str, int, int], Awaitable[Sequence[tuple[int, Task]]]]
 """(host, last position, most) → the next (position, task) of that host."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Host:
     name: str
     position: int = -1
     tasks: deque[Task] = field(default_factory=deque)
+    is_read: bool = False
+    """Whether the store has no more tasks of it."""
+    in_work: int = 0
+    again: int = 0
+    """How many of its tasks, the first ones, have been handed out before."""
+    is_known: bool = False
+    """Whether a page of it has been in work: the first of a host has its robots.txt read, and others would wait."""
+    next_at: float = -math.inf
 
 
 class Frontier:
-    """Hands out tasks, one a host at a time, until none is left or `stop` is called."""
+    """Hands out tasks until none is left or `stop` is called.
+
+    `ready_at` gives the time, by `clock`, when a host may be asked next, `spacing` the seconds between two requests.
+    No more than `most` pages are handed out.
+    """
 
     def __init__(
         self,
         hosts_after: HostsAfter,
         tasks_after: TasksAfter,
-        delay: float,
+        ready_at: Callable[[str], float],
+        spacing: Callable[[str], float],
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        per_host: int = 1,
+        most: int | None = None,
     ) -> None:
         self._hosts_after = hosts_after
         self._tasks_after = tasks_after
-        self._delay = delay
+        self._ready_at = ready_at
+        self._spacing = spacing
         self._clock = clock
         self._sleep = sleep
-        self._idle: deque[_Host] = deque()
-        self._busy: dict[int, _Host] = {}
-        self._ready_at: dict[str, float] = {}
+        self._per_host = per_host
+        self._most = most
+        self._window: deque[_Host] = deque()
+        self._in_work: dict[int, tuple[Task, _Host]] = {}
         self._last_host = ""
         self._more_hosts = True
         self._handed_out: set[int] = set()
@@ -64,29 +81,48 @@ class Frontier:
             while not self._stopped:
                 self._changed.clear()
                 await self._fill_window()
-                # One that got free while the store was asked comes with the next round: its tasks are not here yet.
-                host = min((idle for idle in self._idle if idle.tasks), key=self._ready, default=None)
-                if not self._idle and not self._busy:
+                if not self._window:
                     if not self._look_again:
                         return None
                     self._from_the_first_host()
                     continue
-                if host and self._ready(host) <= self._clock():
-                    return self._hand_out(host)
-                await self._until_changed(self._ready(host) - self._clock() if host else None)
+                # One that got free while the store was asked comes with the next round: its tasks are not here yet.
+                hosts = [host for host in self._window if self._has_more(host)]
+                if self.is_full and not hosts:
+                    return None
+                ready_at = min(map(self._ready, hosts), default=None)
+                if ready_at is not None and ready_at <= self._clock():
+                    return self._hand_out(min(hosts, key=self._turn))
+                await self._until_changed(None if ready_at is None else ready_at - self._clock())
             return None
 
-    def done(self, task: Task) -> None:
-        """The host of this task may be asked for its next page; said twice it counts once."""
-        host = self._busy.pop(task.page_id, None)
-        if host is None:
+    @property
+    def is_full(self) -> bool:
+        """Whether all pages are handed out that may be: only those that come again are to come."""
+        return self._most is not None and len(self._handed_out) >= self._most
+
+    def done(self, task: Task, again: Task | None = None, seconds: float = 0.0) -> None:
+        """The host of this task may be asked for its next page; said twice it counts once.
+
+        `again` is the same page, to be handed out once more when its host is ready, but not before so many seconds.
+        """
+        found, host = self._in_work.get(task.page_id, (None, None))
+        if found is not task or host is None:
             return
-        self._idle.append(host)
+        del self._in_work[task.page_id]
+        host.in_work -= 1
+        host.is_known = True
+        if not host.in_work:
+            host.next_at = -math.inf
+        if again:
+            host.tasks.appendleft(again)
+            host.again += 1
+            host.next_at = self._clock() + seconds
         self._changed.set()
 
     def begin_again(self) -> None:
         """Looks for tasks from the first host on: some may have become ready anew."""
-        self._idle.clear()
+        self._window.clear()
         self._handed_out.clear()
         self._from_the_first_host()
 
@@ -100,19 +136,18 @@ class Frontier:
         self._stopped = True
         self._changed.set()
 
-    async def turn(self, host: str) -> None:
-        """Waits until `host` may be sent one more request, and takes that turn."""
-        now = self._clock()
-        if len(self._ready_at) > 2 * HOSTS_IN_WINDOW:
-            # A host that may be asked now is like one that never was: of a million hosts only those are kept that wait.
-            self._ready_at = {name: at for name, at in self._ready_at.items() if at > now}
-        at = max(now, self._ready_at.get(host, now))
-        self._ready_at[host] = at + self._delay
-        if at > now:
-            await self._sleep(at - now)
+    def _has_more(self, host: _Host) -> bool:
+        """Whether one more page of it can be in work."""
+        has_task = host.again if self.is_full else host.tasks
+        return bool(has_task) and host.in_work < (self._per_host if host.is_known else 1)
 
     def _ready(self, host: _Host) -> float:
-        return self._ready_at.get(host.name, 0.0)
+        return max(self._ready_at(host.name), host.next_at)
+
+    def _turn(self, host: _Host) -> tuple[bool, bool, float]:
+        """What has been begun is ended first: else each host would have its robots.txt read before the first page."""
+        ready_at = self._ready(host)
+        return ready_at > self._clock(), not host.again, ready_at
 
     def _from_the_first_host(self) -> None:
         self._last_host = ""
@@ -121,27 +156,30 @@ class Frontier:
 
     def _hand_out(self, host: _Host) -> Task:
         task = host.tasks.popleft()
-        self._idle.remove(host)
-        self._busy[task.page_id] = host
+        host.again = max(0, host.again - 1)
+        host.in_work += 1
+        # It has not taken its turn yet: the next is not handed out only to wait for it.
+        host.next_at = self._clock() + self._spacing(host.name)
+        self._in_work[task.page_id] = task, host
         self._handed_out.add(task.page_id)
         return task
 
     async def _fill_window(self) -> None:
-        for host in [host for host in self._idle if not host.tasks]:
-            while not host.tasks:
+        for host in list(self._window):
+            while not host.tasks and not host.is_read:
                 rows = await self._tasks_after(host.name, host.position, TASKS_A_HOST)
-                if not rows:
-                    self._idle.remove(host)
-                    break
                 # One that is worked on still is here again, after `look_again`.
                 host.tasks.extend(task for _, task in rows if task.page_id not in self._handed_out)
-                host.position = rows[-1][0]
-        if self._more_hosts and len(self._idle) + len(self._busy) < HOSTS_IN_WINDOW // 2:
+                host.is_read = not rows
+                host.position = rows[-1][0] if rows else host.position
+        for host in [host for host in self._window if host.is_read and not host.tasks and not host.in_work]:
+            self._window.remove(host)
+        if self._more_hosts and len(self._window) < HOSTS_IN_WINDOW // 2:
             names = await self._hosts_after(self._last_host, HOSTS_IN_WINDOW)
             self._more_hosts = len(names) == HOSTS_IN_WINDOW
             if names:
                 self._last_host = names[-1]
-                self._idle.extend(_Host(name) for name in names)
+                self._window.extend(_Host(name) for name in names)
                 await self._fill_window()
 
     async def _until_changed(self, seconds: float | None) -> None:

@@ -66,6 +66,31 @@ ALTER TABLE pages ADD COLUMN canonical TEXT NOT NULL DEFAULT '';
 ALTER TABLE pages ADD COLUMN marks TEXT NOT NULL DEFAULT '[]'
 """
 
+
+@migrations()
+def hosts_as_they_were_last(db: Database) -> None:
+    """What is known of each site: its robots.txt, until when it wants to be left alone, whether it answers."""
+    for statement in _HOSTS.split(";\n\n"):
+        db.execute(statement)
+
+
+_HOSTS = """
+CREATE TABLE hosts (
+    origin TEXT PRIMARY KEY,
+    host TEXT NOT NULL,
+    robots TEXT,
+    robots_status INTEGER,
+    robots_at TEXT,
+    not_before TEXT,
+    pauses INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    reason TEXT,
+    seen_at TEXT NOT NULL
+);
+
+CREATE INDEX hosts_of_host ON hosts (host)
+"""
+
 _BOOKS_OF_RUNS = """
 ALTER TABLE runs ADD COLUMN counts TEXT;
 

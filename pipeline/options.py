@@ -400,7 +400,8 @@ WRITING = together(
 )
 NETWORK = together(
     option("--workers", type=click.IntRange(1, 500), default=16, help="Pages worked on at a time."),
-    option("--delay", type=Seconds(0, 3_600), default=1.0, help="Seconds between two requests to one host."),
+    option("--delay", type=Seconds(0, 3_600), default=1.0, help="Seconds between two requests to one host, at least."),
+    option("--per-host", type=click.IntRange(1, 16), default=1, help="Requests to one host at a time."),
     option("--allow-private-network", is_flag=True, help="Also fetch from this machine and its private networks."),
     option(
         "--allow-network", type=Network(), multiple=True, help="Also fetch from this network (CIDR); may be repeated."

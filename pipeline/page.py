@@ -14,9 +14,11 @@ from pipeline.records import (
     Evidence,
     Fetched,
     Final,
+    Later,
     NotDone,
     NotModified,
     Page,
+    Paused,
     Reason,
     Refusal,
     Stage,
@@ -47,7 +49,7 @@ class Written:
 class Steps:
     """What is done with a page; each step is handed in, none is known here."""
 
-    fetch: Callable[[Task], Awaitable[Page | NotModified | Refusal]]
+    fetch: Callable[[Task], Awaitable[Page | NotModified | Refusal | Later]]
     extract: Callable[[Page], Awaitable[Document | Refusal]]
     summarize: Callable[[Task, Document], Awaitable[Written]] | None
     """Raises `PageNotDone`; stores the partial answers by itself as they come. `None`: only the texts are wanted."""
@@ -57,22 +59,25 @@ class Steps:
     """Whether a page that asks not to be read or indexed is passed over."""
 
 
-async def process(task: Task, steps: Steps) -> None:
-    """Carries one page as far as it goes. It ends with exactly one event that closes the page's item."""
+async def process(task: Task, steps: Steps) -> bool:
+    """Carries one page as far as it goes, and gives whether it has ended: with exactly one event that closes its item.
+
+    If not, its host is to be asked later, and the page comes again.
+    """
     document = task.document if task.waits_for_model else await _read(task, steps)
-    if document is None:
-        return
+    if not isinstance(document, Document):
+        return document is None
     started = steps.now()
     if await _asks_not_to_be_read(task, document, started, steps):
-        return
+        return True
     if steps.summarize is None:
         await _not_done(task, None, Refusal(Reason.FETCH_ONLY), started, steps)
-        return
+        return True
     try:
         written = await steps.summarize(task, document)
     except PageNotDone as fault:
         await _not_done(task, Stage.MAP, Refusal(fault.reason, fault.detail), started, steps)
-        return
+        return True
     await steps.emit(
         Summarized(
             task,
@@ -90,20 +95,20 @@ async def process(task: Task, steps: Steps) -> None:
             written.parts,
         )
     )
+    return True
 
 
-async def _read(task: Task, steps: Steps) -> Document | None:
+async def _read(task: Task, steps: Steps) -> Document | Later | None:
     """The document that is to be summarized; `None` when the page has ended here."""
     started = steps.now()
     page = await steps.fetch(task)
+    if isinstance(page, Later | Refusal):
+        return await _no_page(task, page, started, steps)
     if isinstance(page, NotModified):
         if task.summarized or task.document is None or steps.summarize is None:
             await steps.emit(Unchanged(task, Reason.NOT_MODIFIED, started, steps.now()))
             return None
         return task.document
-    if isinstance(page, Refusal):
-        await _not_done(task, Stage.FETCH, page, started, steps)
-        return None
     document = await steps.extract(page)
     if isinstance(document, Refusal):
         await _not_done(task, Stage.EXTRACT, document, started, steps)
@@ -120,6 +125,15 @@ async def _kept(task: Task, page: Page, document: Document, started: datetime, s
         return None
     await steps.emit(Fetched(task, page, document, started, steps.now()))
     return document
+
+
+async def _no_page(task: Task, why: Later | Refusal, started: datetime, steps: Steps) -> Later | None:
+    if isinstance(why, Refusal):
+        await _not_done(task, Stage.FETCH if why.tried else None, why, started, steps)
+        return None
+    if why.refusal:
+        await steps.emit(Paused(task, why.refusal, started, steps.now()))
+    return why
 
 
 async def _asks_not_to_be_read(task: Task, document: Document, started: datetime, steps: Steps) -> bool:

@@ -168,6 +168,26 @@ LAST_CALLS = """
 SELECT primed FROM chunk_summaries WHERE recipe = ? AND (tool_errors OR tool_calls) ORDER BY rowid DESC LIMIT ?
 """
 
+HOST_SEEN = """
+INSERT INTO hosts VALUES (
+    :origin, :host, :robots, :robots_status, :robots_at, :not_before, :pauses, :failures, :reason, :seen_at
+)
+ON CONFLICT (origin) DO UPDATE SET
+    robots = coalesce(excluded.robots, robots), robots_status = coalesce(excluded.robots_status, robots_status),
+    robots_at = coalesce(excluded.robots_at, robots_at),
+    not_before = excluded.not_before, pauses = excluded.pauses, failures = excluded.failures,
+    reason = excluded.reason, seen_at = excluded.seen_at
+"""
+
+HOST = """
+SELECT * FROM hosts WHERE host = ?
+"""
+
+LEFT_ALONE = """
+SELECT host, max(not_before) AS not_before, max(failures) AS failures, max(reason) AS reason
+FROM hosts WHERE not_before > ? OR failures >= ? GROUP BY host ORDER BY host LIMIT ?
+"""
+
 ADD_ATTEMPT = """
 INSERT INTO attempts (run_id, page_id, stage, code, detail, started_at, ended_at)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -576,7 +596,9 @@ PROMISES = {
 """Promise broken → how many rows break it, and one of them."""
 
 REASONS = """
-SELECT reason FROM pages WHERE reason IS NOT NULL UNION SELECT reason FROM items WHERE reason IS NOT NULL
+SELECT reason FROM pages WHERE reason IS NOT NULL
+UNION SELECT reason FROM items WHERE reason IS NOT NULL
+UNION SELECT reason FROM hosts WHERE reason IS NOT NULL
 """
 
 RUNNING = """
@@ -638,6 +660,12 @@ DELETE FROM texts WHERE hash IN (
 )
 """
 
+PRUNE_HOSTS = """
+DELETE FROM hosts WHERE origin IN (
+    SELECT origin FROM hosts WHERE seen_at < :before AND coalesce(not_before, '') < :before LIMIT :most
+)
+"""
+
 FORGET = (
     """
     DELETE FROM reduce_summaries WHERE EXISTS (
@@ -659,6 +687,11 @@ FORGET = (
     "DELETE FROM items WHERE page_id = :page_id",
     "DELETE FROM sources WHERE page_id = :page_id",
     "DELETE FROM redirects WHERE page_id = :page_id",
+    """
+    DELETE FROM hosts
+    WHERE host = (SELECT host FROM pages WHERE id = :page_id)
+        AND NOT EXISTS (SELECT 1 FROM pages WHERE pages.host = hosts.host AND pages.id <> :page_id)
+    """,
     "DELETE FROM pages WHERE id = :page_id",
     """
     DELETE FROM chunks

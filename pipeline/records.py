@@ -142,7 +142,7 @@ class Reason(str, Enum):
     BAD_REDIRECT = "bad_redirect", _fail("the site redirects to nowhere", _LOOK)
     TOO_MANY_REDIRECTS = "too_many_redirects", _fail("the site redirects more than five times", _LOOK)
     RATE_LIMITED = "rate_limited", _defer("the site asks for a pause", _LATER)
-    HOST_DOWN = "host_down", _defer("the host failed for other pages just now", _LATER)
+    HOST_DOWN = "host_down", _defer("the host gave no answer to other pages just now", _LATER)
     HTTP_401 = "http_401", _fail("the page wants a login", "save it by other means: logins are not supported")
     HTTP_403 = "http_403", _fail("the site refuses the page", _LOOK)
     HTTP_404 = "http_404", _fail("there is no such page", _LOOK)
@@ -269,6 +269,8 @@ class Task:
     """Of the text that the newest summary is of."""
     tags: frozenset[str] = frozenset()
     """Of the lines that it stands in."""
+    pauses: int = 0
+    """How often its site has asked for a pause in this run, after which the page came again."""
     found: bool = False
     """Whether it stands in no list of the user's own, but only in pages that turned out to be lists."""
 
@@ -336,6 +338,29 @@ class Refusal:
     status: int | None = None
     not_before: datetime | None = None
     """For `deferred` reasons: when the site may be asked again (UTC), if it said so."""
+    tried: bool = True
+    """Whether anybody was asked for this page; if not, it counts as no failure of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The page has not ended: the turn of its host is some way off, and no worker waits for it."""
+
+    seconds: float
+    """So far off."""
+    refusal: Refusal | None = None
+    """What the site answered, if it was asked: that it wants a pause first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RobotsFile:
+    """A robots.txt as it was had, or that there is none."""
+
+    text: str
+    """Its lines without comments; empty if it has no rules, or is not there."""
+    status: int
+    """Of HTTP; 0: more redirects than are followed."""
+    fetched_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -575,6 +600,37 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class HostSeen:
+    """What is known of a site by now, so that the next run knows it too. In the table `hosts` it is a row."""
+
+    origin: str
+    """`https://a.example:8443`: scheme, host, and the port unless it is the scheme's own."""
+    host: str
+    """The same without its scheme, as in `Line`: whom politeness is owed."""
+    seen_at: datetime
+    robots: RobotsFile | None = None
+    """In an event, only if it is new."""
+    not_before: datetime | None = None
+    """Until then it asks not to be asked."""
+    pauses: int = 0
+    """How many answers in a row were such a wish: HTTP 429 or 503, or any with a `Retry-After`."""
+    failures: int = 0
+    """How many requests in a row had no answer at all."""
+    reason: Reason | None = None
+    """Of the last of those."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A site has asked for a pause so short that the page comes again in this run: a try that is not its last."""
+
+    task: Task
+    refusal: Refusal
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class NotDone:
     """A page ended for this run without a summary: failed, skipped, deferred or waiting, as its reason says."""
 
@@ -589,5 +645,16 @@ class NotDone:
 
 
 Event = (
-    Added | Chosen | Fetched | Unchanged | Chunked | ChunkSummarized | PartsReduced | Summarized | Measured | NotDone
+    Added
+    | Chosen
+    | Fetched
+    | Unchanged
+    | Chunked
+    | ChunkSummarized
+    | PartsReduced
+    | Summarized
+    | Measured
+    | HostSeen
+    | Paused
+    | NotDone
 )

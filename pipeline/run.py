@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -23,8 +24,22 @@ from pipeline.errors import ModelUnusable, PageNotDone, RunLost
 from pipeline.extract import Extractor, read_page
 from pipeline.fetch import Fetcher, Limits
 from pipeline.frontier import Frontier
+from pipeline.hosts import Hosts
 from pipeline.page import Steps, Written, process
-from pipeline.records import Added, Chosen, Document, Event, Line, NotModified, Outcome, Page, Reason, Refusal, Task
+from pipeline.records import (
+    Added,
+    Chosen,
+    Document,
+    Event,
+    Later,
+    Line,
+    NotModified,
+    Outcome,
+    Page,
+    Reason,
+    Refusal,
+    Task,
+)
 from pipeline.settings import KEEP, Settings
 from pipeline.store import Store, lock, now
 
@@ -130,6 +145,8 @@ class Night:
         self._signal: int | None = None
         self._limited = False
         self._out_of_time = False
+        self._ends_at: float | None = None
+        """When `--max-duration` is over, by the loop's clock."""
         self._stop: Callable[[bool], object] = _nobody
         self._recipes: tuple[str, ...] = ()
         """By which this run summarizes, once its models have answered."""
@@ -139,12 +156,13 @@ class Night:
         settings = self._settings
         with self._signals(), self._bounded():
             await self._stored(self._store.begin_run, errand.source, _model_of(settings, errand), settings.public())
+            hosts = self._hosts()
             try:
-                await self._gather(errand)
+                await self._gather(errand, hosts)
                 await self._stored(self._settle, errand)
                 await self._tell_settled()
                 if await self._stored(self._store.to_do):
-                    await (self._work(errand) if errand.summarized else self._store_texts(errand))
+                    await (self._work(errand, hosts) if errand.summarized else self._store_texts(errand, hosts))
             except BaseException as error:
                 lost = _lost(error)
                 with contextlib.suppress(RunLost):
@@ -156,13 +174,13 @@ class Night:
 
     # Phases
 
-    async def _gather(self, errand: Errand) -> None:
+    async def _gather(self, errand: Errand, hosts: Hosts) -> None:
         """Stores the pages of the errand. Lists on the web are fetched as pages are, by the same rules."""
         loop = asyncio.get_running_loop()
-        async with self._fetcher(self._settings.hosts, self._frontier(errand)) as fetcher:
+        async with self._fetcher(self._settings.hosts, hosts) as fetcher:
 
             def fetch(url: str) -> Page | Refusal | None:
-                # The store's thread waits for it; the loop does not. Nothing is asked for any more after a signal.
+                # Who reads the lists waits for it; the loop does not. Nothing is asked for any more after a signal.
                 asking = asyncio.run_coroutine_threadsafe(fetcher.fetch_list(url), loop)
                 self._stop = lambda now: asking.cancel()
                 if self._is_stopping:
@@ -172,17 +190,17 @@ class Night:
                 except CancelledError:
                     return None
 
-            try:
-                await self._stored(self._add, errand, fetch)
-            finally:
-                self._stop = _nobody
-
-    def _add(self, errand: Errand, fetch: urls.Fetch) -> None:
-        for batch in errand.batches(self._store, fetch):
-            # What has been read of the lists is kept; no more is read after a signal.
-            self._store.apply(batch)
-            if self._signal:
-                break
+            # Not in the store's thread: what is learned of a list's host is stored while the list is waited for.
+            with ThreadPoolExecutor(1, "lists") as thread:
+                batches = iter(errand.batches(self._store, fetch))
+                try:
+                    while batch := await loop.run_in_executor(thread, next, batches, None):
+                        # What has been read of the lists is kept; no more is read after a signal.
+                        await self._stored(self._store.apply, batch)
+                        if self._signal:
+                            break
+                finally:
+                    self._stop = _nobody
 
     async def _tell_settled(self) -> None:
         """The pages that are done before any work: lines that are no URL, fresh pages, those not to be asked yet."""
@@ -194,7 +212,7 @@ class Night:
                 self._console.page(row)
             last = pages[-1][0]
 
-    async def _work(self, errand: Errand) -> None:
+    async def _work(self, errand: Errand, hosts: Hosts) -> None:
         """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
         from pipeline import tokens  # noqa: PLC0415
         from pipeline.writers import Writers  # noqa: PLC0415
@@ -204,8 +222,8 @@ class Night:
             writers = await stack.enter_async_context(Writers(self._settings, await self._books(), self._console.warn))
             await self._get_ready(writers, errand)
             extractor = await stack.enter_async_context(self._extractor())
-            frontier = self._frontier(errand)
-            fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, frontier))
+            frontier = self._frontier(errand, hosts)
+            fetcher = await stack.enter_async_context(self._fetcher(writers.hosts, hosts))
 
             async def write(task: Task, document: Document) -> Written:
                 if not (errand.fetched or self._settings.force) and task.recipe == writers.recipe(task):
@@ -225,10 +243,10 @@ class Night:
                 frontier.begin_again()
                 await writers.get_ready()
 
-    async def _store_texts(self, errand: Errand) -> None:
+    async def _store_texts(self, errand: Errand, hosts: Hosts) -> None:
         """Fetches what is to be fetched, and stores the texts."""
-        frontier = self._frontier(errand)
-        async with self._extractor() as extractor, self._fetcher(self._settings.hosts, frontier) as fetcher:
+        frontier = self._frontier(errand, hosts)
+        async with self._extractor() as extractor, self._fetcher(self._settings.hosts, hosts) as fetcher:
             steps = self._steps(errand, frontier, fetcher, extractor, None)
             await self._until_done(frontier, steps)
 
@@ -261,24 +279,17 @@ class Night:
 
     async def _until_done(self, frontier: Frontier, steps: Steps) -> None:
         """Works until the list is done, the limit is reached, or the grace after a signal or its time has run out."""
-        taken = 0
 
         async def next_task() -> Task | None:
-            nonlocal taken
-            if taken == self._settings.limit:
-                self._limited = True
-                return None
-            # Counted before the wait: others ask meanwhile.
-            taken += 1
             task = await frontier.next()
-            taken -= task is None
+            self._limited = self._limited or (task is None and frontier.is_full)
             return task
 
         async def work(task: Task) -> None:
             if task.waits_for_model:
                 frontier.done(task)
-            await process(task, steps)
-            self._console.page(await self._stored(self._store.result, task.page_id))
+            if await process(task, steps):
+                self._console.page(await self._stored(self._store.result, task.page_id))
 
         grace = self._settings.grace.total_seconds()
         loop = asyncio.get_running_loop()
@@ -333,10 +344,13 @@ class Night:
     def _steps(
         self, errand: Errand, frontier: Frontier, fetcher: Fetcher, extractor: Extractor, write: Write | None
     ) -> Steps:
-        async def fetch(task: Task) -> Page | NotModified | Refusal:
+        async def fetch(task: Task) -> Page | NotModified | Refusal | Later:
             # The next page of its host is fetched while this one is read and summarized.
             try:
                 answer = await fetcher.fetch(task)
+                if isinstance(answer, Later):
+                    again = replace(task, pauses=task.pauses + (answer.refusal is not None))
+                    frontier.done(task, again, answer.seconds)
                 if isinstance(answer, Page) and await asyncio.to_thread(urls.is_list, answer.body):
                     return await self._listed(task, answer, errand, frontier)
                 return answer
@@ -395,8 +409,7 @@ class Night:
             now=self._now,
         )
 
-    def _frontier(self, errand: Errand) -> Frontier:
-        loop = asyncio.get_running_loop()
+    def _frontier(self, errand: Errand, hosts: Hosts) -> Frontier:
         tasks_after = self._bound(partial(self._store.tasks_after, from_text=not errand.fetched))
 
         def as_asked(task: Task) -> Task:
@@ -407,13 +420,35 @@ class Night:
         async def tasks(host: str, position: int, most: int) -> list[tuple[int, Task]]:
             return [(place, as_asked(task)) for place, task in await tasks_after(host, position, most)]
 
-        return Frontier(self._bound(self._store.hosts_after), tasks, self._settings.delay, loop.time)
+        return Frontier(
+            self._bound(self._store.hosts_after),
+            tasks,
+            hosts.ready_at,
+            hosts.spacing,
+            hosts.clock,
+            hosts.sleep,
+            hosts.per_host,
+            self._settings.limit,
+        )
 
-    def _fetcher(self, model_hosts: Sequence[str], frontier: Frontier) -> Fetcher:
+    def _hosts(self) -> Hosts:
+        """How the hosts are to be asked, for lists and pages alike."""
+        loop = asyncio.get_running_loop()
+        return Hosts(
+            self._settings.delay,
+            loop.time,
+            per_host=self._settings.per_host,
+            recall=self._bound(self._store.host),
+            emit=self._emit,
+            now=self._now,
+            time_left=lambda: math.inf if self._ends_at is None else self._ends_at - loop.time(),
+        )
+
+    def _fetcher(self, model_hosts: Sequence[str], hosts: Hosts) -> Fetcher:
         return Fetcher(
             self._policy(model_hosts),
             user_agent=self._user_agent(),
-            turn=frontier.turn,
+            hosts=hosts,
             respect_robots=not self._settings.ignore_robots,
             now=self._now,
             is_list=urls.is_list,
@@ -487,7 +522,9 @@ class Night:
             self._console.say("the time is over: what is under way may still end")
             self._stop(False)
 
-        timer = asyncio.get_running_loop().call_later(most.total_seconds(), over)
+        loop = asyncio.get_running_loop()
+        self._ends_at = loop.time() + most.total_seconds()
+        timer = loop.call_at(self._ends_at, over)
         try:
             yield
         finally:

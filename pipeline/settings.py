@@ -88,6 +88,8 @@ class Settings:
     workers: int
     delay: float
     """Seconds between two requests to one host."""
+    per_host: int
+    """Pages of one host in work at a time, and requests to it."""
     allow_private_network: bool
     allow_network: tuple[IPv4Network | IPv6Network, ...]
     allow_port: tuple[int, ...]

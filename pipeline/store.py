@@ -37,14 +37,18 @@ from pipeline.records import (
     Event,
     Fetched,
     Final,
+    HostSeen,
     Measured,
     NotDone,
     Outcome,
     Partial,
     PartsReduced,
+    Paused,
+    Proxy,
     Reason,
     Recipe,
     Refusal,
+    RobotsFile,
     Stage,
     State,
     Summarized,
@@ -528,8 +532,9 @@ class Store:
     def _(self, event: NotDone, db: sqlite3.Connection) -> None:
         refusal = event.refusal
         (failures,) = db.execute("SELECT failures FROM pages WHERE id = ?", [event.task.page_id]).fetchone()
-        failures += refusal.reason.meaning.counts
-        stands = _refused(refusal, failures, event.ended_at)
+        tried = event.stage is not None
+        failures += tried and refusal.reason.meaning.counts
+        stands = _refused(refusal, failures, event.ended_at) if tried else refusal
         outcome = stands.reason.meaning.outcome
         state = STATE_AFTER.get(outcome)
         row = {
@@ -547,6 +552,24 @@ class Store:
         if event.stage and outcome is not Outcome.UNCHANGED:
             self._attempt(db, event, event.stage, refusal.reason.value, refusal.detail[:500])
         self._end_item(db, event, outcome, stands.reason.value)
+
+    @_write.register
+    def _(self, event: Paused, db: sqlite3.Connection) -> None:
+        self._attempt(db, event, Stage.FETCH, event.refusal.reason.value, event.refusal.detail[:500])
+
+    @_write.register
+    def _(self, event: HostSeen, db: sqlite3.Connection) -> None:
+        robots = event.robots
+        row = {
+            **asdict(event),
+            "robots": robots.text if robots else None,
+            "robots_status": robots.status if robots else None,
+            "robots_at": iso(robots.fetched_at) if robots else None,
+            "not_before": iso(event.not_before) if event.not_before else None,
+            "reason": event.reason.value if event.reason else None,
+            "seen_at": iso(event.seen_at),
+        }
+        db.execute(queries.HOST_SEEN, row)
 
     @_write.register
     def _(self, event: Measured, db: sqlite3.Connection) -> None:
@@ -685,6 +708,10 @@ class Store:
             return None
         return Final(row["summary"], tuple(json.loads(row["key_points"])), tuple(json.loads(row["flags"])))
 
+    def host(self, host: str) -> list[HostSeen]:
+        """What was last known of a host, by each scheme that it was asked by."""
+        return [_host_seen(row) for row in self._rows(queries.HOST, [host])]
+
     def ratios(self, model: str) -> dict[str, tuple[int, float]]:
         """What is known of a model's vocabulary: kind of script → (prompts seen, most tokens per unit)."""
         return {row["kind"]: (row["prompts"], row["highest"]) for row in self._rows(queries.RATIOS, [model])}
@@ -725,7 +752,8 @@ class Store:
 
 def _plain(value: object) -> object:
     """What JSON has no form for, in one that is the same in every process."""
-    if is_dataclass(value):
+    # A proxy says itself how it may be told: without its password.
+    if is_dataclass(value) and not isinstance(value, Proxy):
         return {each.name: getattr(value, each.name) for each in fields(value)}
     return sorted(value) if isinstance(value, frozenset) else str(value)
 
@@ -770,6 +798,22 @@ def _task(row: sqlite3.Row, from_text: bool) -> Task:
         summarized_hash=row["summarized_hash"] or "",
         tags=frozenset(tag for tags in json.loads(row["tags"]) for tag in tags),
         found=bool(row["found"]),
+    )
+
+
+def _host_seen(row: sqlite3.Row) -> HostSeen:
+    robots = None
+    if row["robots"] is not None:
+        robots = RobotsFile(row["robots"], row["robots_status"], datetime.fromisoformat(row["robots_at"]))
+    return HostSeen(
+        origin=row["origin"],
+        host=row["host"],
+        seen_at=datetime.fromisoformat(row["seen_at"]),
+        robots=robots,
+        not_before=datetime.fromisoformat(row["not_before"]) if row["not_before"] else None,
+        pauses=row["pauses"],
+        failures=row["failures"],
+        reason=Reason(row["reason"]) if row["reason"] else None,
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any, TypeVar
 
 from pipeline.addresses import AddressPolicy
 from pipeline.fetch import Fetcher, Limits
-from pipeline.records import Task
+from pipeline.hosts import Hosts, Turn
+from pipeline.records import Later, Task
 from pipeline.robots import Answer
 
 CERTIFICATES = Path(__file__).parent / "certificates"
@@ -155,16 +157,29 @@ def _by_path(says: Callable[[str], bytes | Says] | Mapping[str, bytes | Says] | 
 
 
 class Turns(list[str]):
-    """The frontier's part: notes whose turn was asked for."""
+    """Whose turn was asked for, one request after the other."""
 
-    async def take(self, host: str) -> None:
-        self.append(host)
+
+class NotedHosts(Hosts):
+    """Lets everybody ask at once, and notes whose turn was asked for."""
+
+    def __init__(self, turns: Turns, **options: Any) -> None:
+        super().__init__(0.0, time.monotonic, **options)
+        self._turns = turns
+
+    @asynccontextmanager
+    async def turn(self, origin: str, patient: bool = False) -> AsyncIterator[Turn]:
+        self._turns.append(origin.partition("://")[2])
+        async with super().turn(origin, patient) as turn:
+            yield turn
 
 
 def fetcher(policy: AddressPolicy = LOOPBACK, turns: Turns | None = None, **options: Any) -> Fetcher:
     """A fetcher that may ask this machine and does not look for robots.txt, unless told."""
     usual: dict[str, Any] = {"user_agent": USER_AGENT, "limits": PATIENT, "respect_robots": False, "resolve": nobody}
-    return Fetcher(policy, turn=(Turns() if turns is None else turns).take, **(usual | options))
+    times = {"now": options["now"]} if "now" in options else {}
+    usual["hosts"] = NotedHosts(Turns() if turns is None else turns, **times)
+    return Fetcher(policy, **(usual | options))
 
 
 def nobody(host: str) -> list[str]:
@@ -181,7 +196,7 @@ def task(url: str, **fields: Any) -> Task:
     return Task(1, url, "host", **fields)
 
 
-async def get(says: Any, path: str = "/", **options: Any) -> Answer:
+async def get(says: Any, path: str = "/", **options: Any) -> Answer | Later:
     """What one fetcher makes of one page of one site."""
     async with site(says) as there, fetcher(**options) as one:
         return await one.fetch(task(there.url(path)))

@@ -13,7 +13,7 @@ import ssl
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -55,8 +55,9 @@ from yarl import URL
 from pipeline import fetch
 from pipeline.addresses import AddressPolicy, BlockedAddress
 from pipeline.errors import RunLost
-from pipeline.fetch import Fetcher, Limits, refusal_for
-from pipeline.records import NotModified, Outcome, Page, Reason, Refusal
+from pipeline.fetch import Limits, refusal_for
+from pipeline.names import look_up
+from pipeline.records import Later, NotModified, Outcome, Page, Reason, Refusal
 from pipeline.robots import Answer
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -64,14 +65,14 @@ SMALL = replace(SHORT, body_bytes=1000)
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 
 
-def refused(answer: Answer) -> Refusal:
+def refused(answer: Answer | Later) -> Refusal:
     assert isinstance(answer, Refusal), answer
     assert answer.detail.isprintable()
     assert len(answer.detail) <= 500
     return answer
 
 
-def page(answer: Answer) -> Page:
+def page(answer: Answer | Later) -> Page:
     assert isinstance(answer, Page), answer
     return answer
 
@@ -496,7 +497,7 @@ def test_a_name_that_leads_nowhere(fault: Exception | None, reason: Reason, resp
             raise fault
         return []
 
-    async def main() -> Answer:
+    async def main() -> Answer | Later:
         async with fetcher(resolve=resolve, respect_robots=respect_robots) as one:
             return await one.fetch(task("http://site.test/"))
 
@@ -511,7 +512,7 @@ def test_a_name_that_hangs_ends_and_holds_up_nobody() -> None:
             let_go.wait()
         return ["127.0.0.1"]
 
-    async def main() -> list[Answer]:
+    async def main() -> list[Answer | Later]:
         limits = replace(PATIENT, dns_seconds=0.5)
         async with site(http()) as there, fetcher(resolve=resolve, limits=limits) as one:
             hosts = [f"hang{n}.test" for n in range(8)] + [f"good{n}.test" for n in range(10)]
@@ -528,7 +529,7 @@ def test_a_name_that_hangs_ends_and_holds_up_nobody() -> None:
 # TLS.
 
 
-async def over_tls(certificate: str, host: str = "site.test") -> Answer:
+async def over_tls(certificate: str, host: str = "site.test") -> Answer | Later:
     async with site(http(), certificate=certificate) as there, fetcher(resolve=lambda _: ["127.0.0.1"]) as one:
         return await one.fetch(task(there.url(host=host)))
 
@@ -584,7 +585,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_and_not_asked_twice() 
     ],
 )
 def test_what_answers_is_no_tls(says: bytes | None, reason: Reason) -> None:
-    async def main() -> Answer:
+    async def main() -> Answer | Later:
         over = asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -878,7 +879,7 @@ def test_a_few_hints_may_come_before_an_answer_and_no_more() -> None:
     def says(path: str) -> Says:
         return [hint * int(path[1:]) + http(connection="keep-alive"), KEEP]
 
-    async def main() -> tuple[Answer, Answer]:
+    async def main() -> tuple[Answer | Later, Answer | Later]:
         async with site(says) as there, fetcher() as one:
             few = await one.fetch(task(there.url(f"/{fetch.MOST_HINTS}")))
             return few, await one.fetch(task(there.url(f"/{fetch.MOST_HINTS + 1}")))
@@ -901,7 +902,7 @@ def test_a_port_where_nobody_listens() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
 
-        async def main() -> Answer:
+        async def main() -> Answer | Later:
             async with fetcher(turns=(turns := Turns())) as one:
                 answer = await one.fetch(task(url))
             assert len(turns) == 1
@@ -1087,17 +1088,25 @@ def no_file_left() -> Iterator[tuple[int, int]]:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+class TurnsUntil(Turns):
+    """Does something with the turn of a certain number."""
+
+    def __init__(self, number: int, then: Callable[[], None]) -> None:
+        super().__init__()
+        self._number = number
+        self._then = then
+
+    def append(self, host: str) -> None:
+        super().append(host)
+        if len(self) == self._number:
+            self._then()
+
+
 def test_a_page_does_not_pay_for_our_open_files() -> None:
     async def main() -> None:
         async with site(http()) as there:
-            seen: list[str] = []
-
-            async def turn(host: str) -> None:
-                seen.append(host)
-                if len(seen) == 4:
-                    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-            async with Fetcher(LOOPBACK, user_agent=USER_AGENT, turn=turn, limits=SHORT, respect_robots=False) as one:
+            seen = TurnsUntil(4, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
+            async with fetcher(turns=seen, limits=SHORT) as one:
                 with no_file_left() as limits:
                     answer = await one.fetch(task(there.url()))
             page(answer)
@@ -1108,15 +1117,9 @@ def test_a_page_does_not_pay_for_our_open_files() -> None:
 
 def test_a_lookup_does_not_call_a_name_unknown_when_no_file_is_left() -> None:
     async def main() -> None:
-        seen: list[str] = []
-
-        async def turn(host: str) -> None:
-            seen.append(host)
-            if len(seen) == 3:
-                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
+        seen = TurnsUntil(3, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
         async with site(http()) as there:
-            async with Fetcher(LOOPBACK, user_agent=USER_AGENT, turn=turn, limits=SHORT, respect_robots=False) as one:
+            async with fetcher(turns=seen, limits=SHORT, resolve=look_up) as one:
                 with no_file_left() as limits:
                     page(await one.fetch(task(there.url(host="localhost"))))
             assert len(seen) == 3
@@ -1173,17 +1176,47 @@ def test_fewer_files_mean_fewer_connections(monkeypatch: pytest.MonkeyPatch, fil
 
 # robots.txt.
 
-DISALLOW = http(body=b"User-agent: *\nDisallow: /private\nCrawl-delay: 2\n", content_type="text/plain")
+DISALLOW = http(body=b"User-agent: *\nDisallow: /private\n", content_type="text/plain")
+FAR_APART = http(body=b"User-agent: *\nDisallow: /private\nCrawl-delay: 25\n", content_type="text/plain")
 
 
 def test_a_page_that_robots_txt_disallows_is_not_asked_for() -> None:
     async def main() -> None:
         async with site({"/robots.txt": DISALLOW, "/a": http()}) as there, fetcher(respect_robots=True) as one:
-            assert one.crawl_delay(there.url()) is None
             assert refused(await one.fetch(task(there.url("/private/a")))).reason is Reason.ROBOTS
             page(await one.fetch(task(there.url("/a"))))
             assert there.paths == ["/robots.txt", "/a"]
-            assert one.crawl_delay(there.url("/x")) == 2.0
+
+    run(main())
+
+
+def test_a_page_whose_turn_is_far_off_comes_again_and_its_site_is_not_asked_before() -> None:
+    async def main() -> None:
+        async with site({"/robots.txt": FAR_APART, "/a": http()}) as there, fetcher(respect_robots=True) as one:
+            assert one.crawl_delay(there.url()) is None
+            for _ in range(3):
+                answer = await one.fetch(task(there.url("/a")))
+                assert isinstance(answer, Later)
+                assert 0.5 < answer.seconds <= 25.0
+                assert answer.refusal is None
+                assert refused(await one.fetch(task("http://127.0.0.1:1x/"))).reason is Reason.BAD_URL
+            assert there.paths == ["/robots.txt"]
+            assert one.crawl_delay(there.url("/x")) == 25.0
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("before", "wish", "again"), [(0, "5", True), (1, "5", True), (2, "5", False), (0, "61", False)]
+)
+def test_a_page_comes_again_after_a_short_pause_but_not_without_end(before: int, wish: str, again: bool) -> None:
+    async def main() -> None:
+        async with site(http(429, retry_after=wish)) as there, fetcher() as one:
+            answer = await one.fetch(task(there.url(), pauses=before))
+            found = answer.refusal if isinstance(answer, Later) else answer
+            assert isinstance(answer, Later) == again
+            assert isinstance(found, Refusal)
+            assert (found.reason, found.status) == (Reason.RATE_LIMITED, 429)
 
     run(main())
 
@@ -1295,16 +1328,16 @@ def test_five_redirects_lead_to_a_robots_txt_that_is_obeyed() -> None:
 
 
 def test_a_pause_that_robots_txt_is_answered_with_is_kept() -> None:
-    async def main() -> Answer:
-        async with site(http(503, retry_after="60")) as there, fetcher(respect_robots=True, now=lambda: NOW) as one:
+    async def main() -> Answer | Later:
+        async with site(http(503, retry_after="61")) as there, fetcher(respect_robots=True, now=lambda: NOW) as one:
             return await one.fetch(task(there.url()))
 
     answer = refused(run(main()))
-    assert (answer.reason, answer.not_before) == (Reason.ROBOTS_UNREACHABLE, NOW + timedelta(seconds=60))
+    assert (answer.reason, answer.not_before) == (Reason.ROBOTS_UNREACHABLE, NOW + timedelta(seconds=61))
 
 
 def test_a_fault_of_tls_is_told_as_one_also_when_robots_txt_meets_it_first() -> None:
-    async def main() -> Answer:
+    async def main() -> Answer | Later:
         async with (
             site(http(), certificate="site.test.pem") as there,
             fetcher(respect_robots=True, resolve=names(site_test="127.0.0.1")) as one,

@@ -19,7 +19,7 @@ from fake_site import CERTIFICATES, LOOPBACK, Site, fetcher, http, moved, names,
 
 from pipeline import settings
 from pipeline.addresses import AddressPolicy, BlockedAddress, socket_factory
-from pipeline.records import Page, Proxy, Reason, Refusal
+from pipeline.records import Later, Page, Proxy, Reason, Refusal
 from pipeline.robots import Answer
 
 PUBLIC = AddressPolicy()
@@ -29,10 +29,10 @@ def through(there: Site, policy: AddressPolicy = PUBLIC, user: str = "", passwor
     return replace(policy, proxy=Proxy(there.url("").rstrip("/"), user, password))
 
 
-def asked(answer: Any, url: str, policy: AddressPolicy = PUBLIC, **options: Any) -> tuple[Answer, Site]:
+def asked(answer: Any, url: str, policy: AddressPolicy = PUBLIC, **options: Any) -> tuple[Answer | Later, Site]:
     """What comes of a URL through a proxy that answers so, and the proxy."""
 
-    async def main() -> tuple[Answer, Site]:
+    async def main() -> tuple[Answer | Later, Site]:
         async with site(answer) as proxy, fetcher(through(proxy, policy), **options) as one:
             return await one.fetch(task(url)), proxy
 
@@ -92,7 +92,7 @@ def test_the_models_server_is_closed_behind_a_proxy_too(url: str) -> None:
 
 
 def test_the_models_server_is_no_proxy() -> None:
-    async def main() -> tuple[Answer, int]:
+    async def main() -> tuple[Answer | Later, int]:
         async with site(http()) as proxy:
             policy = AddressPolicy(blocked_endpoints=frozenset({("127.0.0.1", proxy.port)}))
             async with fetcher(through(proxy, policy)) as one:
@@ -164,7 +164,7 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("host", "reason"), [("site.test", None), ("other.test", Reason.TLS_ERROR)])
 def test_an_https_page_comes_through_a_tunnel_and_its_certificate_is_verified(host: str, reason: Reason | None) -> None:
-    async def main() -> tuple[Answer, list[str], Site]:
+    async def main() -> tuple[Answer | Later, list[str], Site]:
         async with (
             site(http(), "site.test.pem") as there,
             tunnel(there) as (heads, proxy),
@@ -190,7 +190,7 @@ def test_a_proxy_that_is_not_there_is_no_fault_of_the_page_for_good() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         proxy = Proxy(f"http://127.0.0.1:{taken.getsockname()[1]}", "me", "hunter2")
 
-    async def main() -> Answer:
+    async def main() -> Answer | Later:
         async with fetcher(AddressPolicy(proxy=proxy)) as one:
             return await one.fetch(task("http://site.test/"))
 
@@ -201,7 +201,7 @@ def test_a_proxy_that_wants_a_password_is_told_from_a_site() -> None:
     answer, _ = asked(http(407, b"", proxy_authenticate="Basic"), "http://site.test/")
     assert answer == Refusal(Reason.CONNECT_ERROR, "HTTP 407", 407)
 
-    async def main() -> Answer:
+    async def main() -> Answer | Later:
         async with (
             site(http()) as there,
             tunnel(there, b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n") as (_, proxy),
@@ -213,7 +213,7 @@ def test_a_proxy_that_wants_a_password_is_told_from_a_site() -> None:
 
 
 def test_a_name_of_a_proxy_may_lead_into_the_house_but_not_to_secrets() -> None:
-    async def main(address: str) -> Answer:
+    async def main(address: str) -> Answer | Later:
         async with site(http()) as there:
             policy = AddressPolicy(proxy=Proxy(there.url("", "proxy.test").rstrip("/")))
             async with fetcher(policy, resolve=names(proxy_test=address)) as one:
@@ -320,7 +320,7 @@ def test_a_port_is_open_only_if_it_is_named(shell: Shell) -> None:
 
 
 def test_a_port_is_no_way_to_an_address() -> None:
-    async def main() -> tuple[Answer, int]:
+    async def main() -> tuple[Answer | Later, int]:
         async with site(http()) as spy:
             policy = AddressPolicy(allowed_ports=frozenset({80, 443, spy.port}))
             async with fetcher(policy) as one:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import queries
 from pipeline.errors import DatabaseUnusable, LockHeld
 from pipeline.migrations import APPLICATION_ID
 from pipeline.records import (
@@ -27,14 +28,17 @@ from pipeline.records import (
     Document,
     Fetched,
     Final,
+    HostSeen,
     Line,
     Measured,
     NotDone,
     Page,
     Partial,
+    Paused,
     Reason,
     Recipe,
     Refusal,
+    RobotsFile,
     Stage,
     State,
     Summarized,
@@ -470,3 +474,73 @@ def test_a_summary_of_a_part_only_says_what_it_leaves_out_and_is_not_taken_for_t
     told = rows(path, "SELECT number, left_out FROM summary_chunks ORDER BY number")
     assert told == [{"number": 0, "left_out": None}, {"number": 1, "left_out": "llm_truncated"}]
     assert store.recall_final(DOCUMENT.hash, RECIPE.hash) is None
+
+
+# Hosts
+
+
+def test_what_is_known_of_a_host_is_as_it_was_told_last(store: Store) -> None:
+    seen = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+    plain = HostSeen("http://a.example", "a.example", seen)
+    assert store.host("a.example") == []
+    full = HostSeen(
+        "https://a.example",
+        "a.example",
+        seen,
+        RobotsFile("User-agent: *\nDisallow: /a", 200, seen),
+        seen + timedelta(hours=1),
+        2,
+        3,
+        Reason.TIMEOUT,
+    )
+    for event in (plain, replace(full, robots=None, not_before=None, reason=None), full):
+        store.apply(event)
+    store.apply(HostSeen("https://b.example", "b.example", seen))
+    assert store.host("a.example") == [plain, full]
+    store.apply(replace(full, robots=None, failures=0, reason=None, not_before=None))
+    assert store.host("a.example")[1] == replace(full, failures=0, reason=None, not_before=None), "the file stays"
+
+
+def test_a_try_that_was_not_the_last_of_a_run_is_an_attempt_and_the_page_waits(store: Store, path: Path) -> None:
+    store.apply(Added((line("1"),)))
+    (task,) = tasks(store)
+    store.apply(Paused(task, Refusal(Reason.RATE_LIMITED, "HTTP 429", 429), now(), now()))
+    assert tasks(store) == [task]
+    assert rows(path, "SELECT stage, code FROM attempts") == [{"stage": "fetch", "code": "rate_limited"}]
+    assert store.counts() == {"waiting": 1}
+
+
+def test_a_page_for_which_nobody_asked_has_neither_an_attempt_nor_a_failure(store: Store, path: Path) -> None:
+    later = now() + timedelta(hours=1)
+    store.apply(Added((line("1"), line("2"))))
+    first, second = tasks(store)
+    store.apply(NotDone(first, None, Refusal(Reason.RATE_LIMITED, "", not_before=later, tried=False), now(), now()))
+    store.apply(NotDone(second, None, Refusal(Reason.HOST_DOWN, "", tried=False), now(), now()))
+    assert rows(path, "SELECT state, reason, not_before, failures FROM pages") == [
+        {"state": "deferred", "reason": "rate_limited", "not_before": iso(later), "failures": 0},
+        {"state": "deferred", "reason": "host_down", "not_before": None, "failures": 0},
+    ]
+    assert rows(path, "SELECT * FROM attempts") == []
+    store.begin_run("urls.txt", "m", {})
+    store.apply(Added((line("1"), line("2"))))
+    store.settle(timedelta(0), False)
+    assert [task.page_id for task in tasks(store)] == [second.page_id], "the host that was down is tried again"
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        (queries.HOSTS_BETWEEN, [1, "", "z", 10]),
+        (queries.LONGEST_WAITING_HOST, [1]),
+        (queries.TASKS_AFTER, {"run_id": 1, "host": "a.example", "position": -1, "most": 8}),
+        (queries.HOST, ["a.example"]),
+        (queries.TO_DO, [1]),
+    ],
+)
+def test_what_the_frontier_asks_again_and_again_is_found_by_an_index(store: Store, query: str, values: Any) -> None:
+    steps = [row["detail"] for row in store._rows(f"EXPLAIN QUERY PLAN {query}", values)]
+    scanned = [step for step in steps if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"]
+    assert scanned == []
+    assert any("USING" in step and "INDEX" in step for step in steps)
+    if query == queries.TASKS_AFTER:
+        assert not any("TEMP B-TREE" in step for step in steps), "in the order of the index"

@@ -715,9 +715,9 @@ def at_random(measure: Measure, some: random.Random, kills: int) -> Choose:
 
 POINTS = {
     *("migrate", "begin_run", "Added", "Chosen", "settle", "recipe", "Fetched", "Unchanged", "Chunked"),
-    *("ChunkSummarized", "PartsReduced", "Summarized", "NotDone", "Measured", "end_items", "end_run"),
+    *("ChunkSummarized", "PartsReduced", "Summarized", "NotDone", "Measured", "HostSeen", "end_items", "end_run"),
 }
-"""Every name under which a night commits, but for `wake`: that is for a model that was away."""
+"""Every name under which a night commits, but for `wake` (a model was away) and `Paused` (a site was)."""
 STATEMENTS_A_COMMIT = 10
 """Of the connection that writes, counted: questions and what triggers do as well."""
 KILLS_A_ROUND = 20

