@@ -151,7 +151,7 @@ def moment(text: str, now: datetime) -> datetime:
 def model_option(text: str) -> tuple[str, object]:
     """`top_k=20` as a name and a value of JSON. Raises `ValueError` for what is neither, or is not the user's."""
     name, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[a-z_]+", name):
+    if not equals or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"{text!r} is no option: write it as top_k=20")
     if name in OWNED_OPTIONS:
         raise ValueError(f"{name} is not to be set so: summarize-batch sets it itself")

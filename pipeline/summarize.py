@@ -38,6 +38,9 @@ SPOKEN_CHARACTERS = 200
 """Of a URL or a title, what the model is told."""
 MAX_RECUTS = 6
 """How often one page is cut smaller because the server refuses a part; each time by a tenth at least."""
+LEAST_RECUT = 128
+"""Tokens of a part that is not cut smaller again: what is too long then is not the part. (A server that refused all
+that it was sent was asked 8,000 times for a page of 20 KB.)"""
 TITLES_A_REDUCE = 8
 """A title of which fewer would fit into one request is left out."""
 PARTS_A_REDUCE = 4
@@ -212,11 +215,12 @@ def verbatim(text: str) -> Final:
 async def whole(chunks: Sequence[Chunk], kit: Kit) -> Whole:
     """The summary of a page. Raises `PageFailed` or `PageWaits`; the answers that were given are kept by `once_…`."""
     parts = list(chunks)
-    for _ in range(MAX_RECUTS):
+    for recuts in range(MAX_RECUTS):
         try:
             return await _whole(parts, kit)
         except _TooLongParts as refused:
-            parts = _smaller(parts, refused.by_number, kit)
+            # At first a small part may be taken for refused by chance: see `llm.left_of_a_cut_prompt`.
+            parts = _smaller(parts, refused.by_number, kit, min(LEAST_RECUT, kit.limit // 4) if recuts else 0)
             await kit.recut(parts)
     raise PageFailed(Reason.LLM_CONTEXT, f"the server refuses parts of the page as too long, {MAX_RECUTS} times")
 
@@ -247,12 +251,15 @@ async def _whole(chunks: Sequence[Chunk], kit: Kit) -> Whole:
     return Whole(await _finished(parts, kit), tuple(chunks), left_out)
 
 
-def _smaller(chunks: Sequence[Chunk], refused: Mapping[int, TooLong], kit: Kit) -> list[Chunk]:
-    """The same text, cut anew where the server refused it."""
+def _smaller(chunks: Sequence[Chunk], refused: Mapping[int, TooLong], kit: Kit, least: int) -> list[Chunk]:
+    """The same text, cut anew where the server refused it. Raises `PageFailed` when that is of no use any more."""
     pieces: list[Chunk] = []
     for chunk in chunks:
         if chunk.number in refused:
-            limit = _shrunk(kit.measure(chunk.text), refused[chunk.number], kit)
+            tokens = kit.measure(chunk.text)
+            if tokens < least:
+                raise PageFailed(Reason.LLM_CONTEXT, f"the server refuses as too long even a part of {tokens} tokens")
+            limit = _shrunk(tokens, refused[chunk.number], kit)
             pieces += [_moved(piece, chunk.start) for piece in split(chunk.text, limit, kit.measure)]
         else:
             pieces.append(chunk)
@@ -264,13 +271,16 @@ def _moved(piece: Chunk, by: int) -> Chunk:
 
 
 def _shrunk(tokens: int, refused: TooLong, kit: Kit) -> int:
-    """How many of its estimated tokens a text may keep so that the prompt fits, and a tenth less; half if unknown."""
+    """How many of its estimated tokens a text may keep so that the prompt fits, and a tenth less; half if unknown.
+
+    An eighth at least: what needs less is seldom the text, and a page of crumbs is asked about for hours.
+    """
     answer = kit.room(kit.style.words, MAX_KEY_POINTS)
     if refused.prompt_tokens and refused.served_context > answer:
         kept = 0.9 * (refused.served_context - answer) / refused.prompt_tokens
     else:
         kept = 0.5
-    return max(16, int(tokens * min(kept, 0.9)))
+    return max(16, int(tokens * min(max(kept, 0.125), 0.9)))
 
 
 async def _side_by_side(jobs: Sequence[Coroutine[object, object, T]]) -> list[T | PageNotDone]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from itertools import count
 
-from pipeline import prompts, summarize, tokens, toolloop
+from pipeline import language_names, prompts, summarize, tokens, toolloop
 from pipeline.accept import worth
 from pipeline.chunk import split
 from pipeline.errors import PageFailed, UsageError
@@ -17,7 +17,7 @@ from pipeline.evidence import CARRIED, claims
 from pipeline.evidence import evidence as found
 from pipeline.extractive import extract
 from pipeline.inflight import InFlight
-from pipeline.languages import guess, not_in, sample
+from pipeline.languages import language_of, not_in, sample
 from pipeline.page import Emit, Written
 from pipeline.prompts import Prompts
 from pipeline.records import (
@@ -164,7 +164,8 @@ class Summarizer:
         return chunks
 
     def _kit(self, task: Task, document: Document) -> summarize.Kit:
-        language = self.style.language_for(document.language or guess(sample(document.text)))
+        declared = language_names.code_of(document.language)
+        language = self.style.language_for(language_of(sample(document.text), declared))
 
         async def once_map(key: str, ask: Ask) -> Partial:
             return await self._once(task, "map", key, ask)

@@ -171,6 +171,18 @@ def test_a_summary_in_another_latin_language_is_turned_away(name: str) -> None:
     assert not rejected(summary[:99], REPORT)
 
 
+@pytest.mark.parametrize("name", GOOD)
+def test_a_text_is_in_the_language_that_its_page_says_unless_that_cannot_be(name: str) -> None:
+    language, source, _ = GOOD[name]
+    assert languages.language_of(source, language) == language
+    if language not in languages.COMMONEST and languages.SCRIPTS[language] != ("Latin",):
+        alone = {"ko", "ja", "zh", "el", "he", "th"}
+        assert languages.language_of(source, "") == (language if language in alone else "")
+        assert languages.language_of(source, "en") == (language if language in alone else "")
+    if language in languages.COMMONEST:
+        assert languages.language_of(source, "ko") == languages.language_of(source, "") == languages.guess(source)
+
+
 def test_a_language_that_is_not_known_is_not_taken_for_its_neighbour() -> None:
     assert languages.guess(GOOD["Slovak"].source) == ""
     assert languages.guess(GOOD["Catalan"].source) == "ca"

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import one_night
 import pytest
-from fake_ollama import Behave, Body, FakeOllama, prompt_tokens, serving, writes
+from fake_ollama import Behave, Body, FakeOllama, prompt_tokens, serving, too_long, writes
 from one_night import Went, Witness, joined, night, shown
 
 from pipeline import llm, tokens, toolloop, writers
 from pipeline.llm import ModelClient
+from pipeline.records import Document
 from pipeline.store import Store
 from pipeline.summarize import MAX_RECUTS
 
@@ -435,6 +437,27 @@ def test_a_page_for_which_the_context_has_no_room_is_that_pages_fault(tmp_path: 
     assert [page["state"] for page in found] == ["failed", "summarized"]
     assert found[0]["reason"] == "llm_context"
     assert "--num-ctx" in found[0]["detail"]
+
+
+@pytest.mark.parametrize("declared", ["", "en", "und"])
+def test_a_korean_page_is_summarized_in_korean_whatever_its_template_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: str
+) -> None:
+    monkeypatch.setattr(one_night, "Document", lambda text: Document(text, language=declared))
+    it = told(tmp_path, Model(right), TEXTS["Korean"])
+    tasks = [body["messages"][-1]["content"] for body in it.went.chats if not body.get("tools")]
+    assert tasks
+    assert all(" words of Korean" in " ".join(task.split()) for task in tasks)
+    assert it.went.rows("SELECT DISTINCT language FROM summaries") == [{"language": "ko"}]
+
+
+@pytest.mark.parametrize("says", [too_long(100, 2_048), too_long(90_000, 2_048), old(0, 0)])
+def test_a_server_that_refuses_whatever_it_is_sent_is_not_asked_for_ever(tmp_path: Path, says: str) -> None:
+    refuses = calling(lambda body: {"status": 400, "error": says})
+    it = told(tmp_path, Model(lambda witness: lambda body: refuses(witness)(body | {"tools": [1]})), TEXTS["Korean"])
+    assert it.went.rows("SELECT reason FROM pages") == [{"reason": "llm_context"}]
+    nothing_lost(it, TEXTS["Korean"])
+    assert len(it.went.chats) < 300
 
 
 EVIL_URL, GOOD_URL = "http://evil.example/page", "http://good.example/page"
