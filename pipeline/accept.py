@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline import languages
-from pipeline.clean import cleaned
+from pipeline.clean import MARKS_OF_MARKDOWN, cleaned
 from pipeline.errors import PageFailed
 from pipeline.evidence import carried, claims
 from pipeline.records import Reason
-from pipeline.rejections import rejection
+from pipeline.rejections import rejection, unfit
 
 
 def accepted(written: str, source: str, *, words: int, language: str, prompts: Sequence[str]) -> str:
@@ -21,6 +21,12 @@ def accepted(written: str, source: str, *, words: int, language: str, prompts: S
     if why := rejection(text, source, words=words, language=language or "source", prompts=prompts):
         raise PageFailed(Reason.OUTPUT_REJECTED, why)
     return text
+
+
+def kept_point(written: str, source: str, *, language: str, prompts: Sequence[str]) -> str:
+    """The same for a key point; empty if nothing of it may be kept."""
+    text = cleaned(MARKS_OF_MARKDOWN.sub("", written), source, prompts)
+    return "" if unfit(text, source, language=language or "source", prompts=prompts) else text
 
 
 def worth(summary: str, key_points: Sequence[str], source: str) -> float:

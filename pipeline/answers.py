@@ -23,9 +23,9 @@ TEXT_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", "tex
 LIST_TYPES = frozenset(
     f"{kind}/{name}"
     for kind in ("application", "text")
-    for name in ("rss+xml", "atom+xml", "rdf+xml", "xml", "x-opml", "x-opml+xml", "opml+xml")
+    for name in ("rss+xml", "atom+xml", "rdf+xml", "xml", "x-opml", "x-opml+xml", "opml+xml", "gzip", "x-gzip")
 )
-"""What feeds, sitemaps and outlines are labelled as; other XML is too."""
+"""What feeds, sitemaps (packed, too) and outlines are labelled as; other things are too."""
 MAGIC = {
     b"%PDF-": "application/pdf",
     b"%!PS": "application/postscript",

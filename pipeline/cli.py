@@ -69,8 +69,8 @@ def fetch_command(context: click.Context, /, sources: tuple[str, ...], **given: 
 
     The Ollama server is named only so that no page reaches it.
     """
-    # What it is told of models stands in no use, and is noted with the run.
-    others = run_command.make_context("run", [*sources], parent=context.parent).params
+    # What it would be told of models is of no use here, but noted with the run.
+    others = run_command.make_context("run", ["--", *sources], parent=context.parent).params
     return _lists(context, sources, {name: others[name] for name in others if name != "sources"} | given, True)
 
 

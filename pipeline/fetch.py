@@ -136,8 +136,8 @@ class Fetcher:
     """Fetches pages; use it with `async with`. It owns the connections, and what is known of robots.txt.
 
     `hosts` is asked before each request that goes out, and told of each answer. `is_list` tells of a body that is
-    labelled as XML whether it is a list of URLs, which may be given as a page; without it no XML is a page. `resolve`
-    takes the place of the system's lookup of names.
+    labelled as XML or gzip whether it is a list of URLs, which may be given as a page; without it nothing of the kind
+    is one. `resolve` takes the place of the system's lookup of names.
     """
 
     def __init__(
@@ -356,10 +356,12 @@ class Fetcher:
         if media and media not in answers.TEXT_TYPES and errand.for_page and not may_be_list:
             raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
         body = await self._body(response, errand)
-        if errand.for_page and may_be_list and self._is_list and not self._is_list(body):
-            raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
-        if errand.for_page and (found := answers.is_no_text(media, body)):
-            raise PageFailed(Reason.UNSUPPORTED_TYPE, found)
+        # In a thread: what is packed may be packed to take its time.
+        is_list = may_be_list and self._is_list is not None and await asyncio.to_thread(self._is_list, body)
+        if errand.for_page and not is_list:
+            found = shown(media) if may_be_list else answers.is_no_text(media, body)
+            if found:
+                raise PageFailed(Reason.UNSUPPORTED_TYPE, found)
         charset = answers.charset_of(header)
         etag, modified = (answers.validator(response.headers.get(name, "")) for name in ("ETag", "Last-Modified"))
         way = tuple(chain[1:])

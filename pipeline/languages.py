@@ -32,6 +32,7 @@ _LETTERS = {
 }
 """Script → its letters, and how many Latin ones say as much as one of them."""
 _RUNS = re.compile("|".join(f"(?P<{name}>[{span}]+)" for name, (span, _) in _LETTERS.items()))
+_LAO = re.compile("[\u0e80-\u0eff]")
 _FENCED = re.compile(r"(?ms)^(```|~~~).*?^\1")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
@@ -127,6 +128,27 @@ def guess(text: str) -> str:
     ranked = sorted(COMMONEST, key=lambda tag: _share(words, COMMONEST[tag]), reverse=True)
     sure = _share(words, COMMONEST[ranked[0]]) >= SURE and all(_rather(words, ranked[0], tag) for tag in ranked[1:4])
     return ranked[0] if sure else ""
+
+
+def language_of(text: str, declared: str) -> str:
+    """The language of a text: as its page says, unless that cannot be (the `en` of a template above a Korean text).
+
+    `declared` is a tag or empty; the language is empty if it is in doubt. Of a long text a `sample` is enough.
+    """
+    if declared and not not_in(declared, text, text):
+        return declared
+    return guess(text) or _of_script(text)
+
+
+def _of_script(text: str) -> str:
+    """The language of a text in a script that only one language has."""
+    found = shares(text)
+    if found.get("Kana", 0.0) > 0.1 and found["Kana"] + found.get("Han", 0.0) > 0.5:
+        return "ja"
+    only = {"Hangul": "ko", "Han": "zh" if _is_chinese(found) else "", "Greek": "el", "Hebrew": "he"}
+    if not _LAO.search(text):
+        only["Thai"] = "th"
+    return next((tag for script, tag in only.items() if found.get(script, 0.0) > 0.5), "")
 
 
 def _words(text: str) -> list[str]:

@@ -68,6 +68,11 @@ class Model:
     """With which it is loaded now; 0: it is not. Asking for another one loads it anew."""
 
 
+_NO_PROTOCOL = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What an answer leads to that has not the form of one: other types, no UTF-8, a number of 5,000 digits, an argument
+that is nested 1,000 deep (a model may write that)."""
+
+
 class _Broken(PageNotDone):
     """The connection or the runner broke: the same request may well succeed in a moment."""
 
@@ -175,6 +180,12 @@ class ModelClient:
         shown = await self._told("/api/show", {"model": self.model})
         tags = await self._told("/api/tags")
         loaded = await self._told("/api/ps")
+        try:
+            return self._described(shown, tags, loaded)
+        except _NO_PROTOCOL as error:
+            raise ModelUnusable(f"{self._no_ollama}: {error}") from error
+
+    def _described(self, shown: dict[str, Any], tags: dict[str, Any], loaded: dict[str, Any]) -> Model:
         info = shown.get("model_info") or {}
         trained = info.get(f"{info.get('general.architecture')}.context_length") or 0
         wanted = self.model if ":" in self.model else f"{self.model}:latest"
@@ -195,7 +206,10 @@ class ModelClient:
         except Exception as error:
             meaning = self._translated(error)
             # Here it is no page that waits, and nobody tries again at once: the server is down for now.
-            raise PageWaits(meaning.reason, meaning.detail) if isinstance(meaning, _Broken) else meaning from error
+            if isinstance(meaning, _Broken):
+                raise PageWaits(meaning.reason, meaning.detail) from error
+            # Nor is it one that fails.
+            raise ModelUnusable(meaning.detail) if isinstance(meaning, PageFailed) else meaning from error
 
     async def load(self, num_ctx: int, keep_alive: str | None = None) -> None:
         """Loads the model with the context of this run: the one request that may say `keep_alive`.
@@ -258,17 +272,17 @@ class ModelClient:
             body["tools"] = [_tool(tool) for tool in request.tools]
         if request.schema is not None:
             body["format"] = request.schema
-        shown = _shown(body)
-        units = tokens.units(shown)
         started = time.monotonic()
         try:
+            shown = _shown(body)
+            units = tokens.units(shown)
             async with self._watched():
                 if self._circuit.is_open:
                     # It may have been started anew: the model is loaded with our options first, as at the beginning.
                     await self._load()
                 reply = await self._posted(body, self._timeout)
             answer = _answer(reply, self.num_ctx, time.monotonic() - started)
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        except _NO_PROTOCOL as error:
             raise PageFailed(Reason.LLM_ERROR, f"an answer that is not of Ollama's protocol: {error}") from error
         except TooLong as refused:
             if refused.prompt_tokens:
@@ -330,10 +344,14 @@ class ModelClient:
         if isinstance(error, (ConnectionError, httpx.TransportError)):
             return _Broken(Reason.LLM_DOWN, f"cannot reach Ollama at {self.host}: is it running?")
         if isinstance(error, (json.JSONDecodeError, pydantic.ValidationError, TypeError, AttributeError)):
-            return ModelUnusable(
-                f"what answers at {self.host} does not speak Ollama's protocol: {type(error).__name__}"
-            )
+            return ModelUnusable(f"{self._no_ollama}: {type(error).__name__}")
+        if isinstance(error, _NO_PROTOCOL):
+            return PageFailed(Reason.LLM_ERROR, f"{self._no_ollama}: {error}")
         return error
+
+    @property
+    def _no_ollama(self) -> str:
+        return f"what answers at {self.host} does not speak Ollama's protocol"
 
 
 def slots_of(replies: Sequence[Mapping[str, Any]]) -> int:

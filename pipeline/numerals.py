@@ -31,6 +31,8 @@ _AFTER = re.compile(rf"(?i)[ \u00a0\u202f-]?(?:{_SCALE})(?![A-Za-z\u00c0-\u024f]
 _NUMBER = re.compile(r"\d(?:\d{0,2}(?:[ \u00a0\u2009\u202f'’]\d{3})+(?!\d)(?:[.,]\d+)?|\d*(?:[.,]\d+)*)")
 _IN_A_NAME = re.compile(r"(?<=[A-Za-z_\u00c0-\u024f])|(?<=[A-Z][-/])")
 _ITEM = re.compile(r"(?m)^[ \t]*[(\[]?\d{1,3}[.)\]][ \t]")
+LONGEST_SPELLED = 20
+"""Words that are taken for one number. Python refuses to write out one of 4,300 digits: `hundred hundred …`."""
 MOST_SUMS = 16
 """Readings of a number up to which it is added to the one after it: honest ones have few, but where numbers with two
 readings stand in a row each doubles them (400 of `1.234千`: 22 s)."""
@@ -281,6 +283,8 @@ def _with_particle(word: str) -> set[int]:
 
 def _worth(words: list[str]) -> set[int]:
     """What a phrase may mean: as a whole, and each word of it (`the first two`)."""
+    if len(words) > LONGEST_SPELLED:
+        return {_HUNDREDS.get(word, 0) or _values()[word] for word in words}
     total, part = 0, 0
     found: set[int] = set()
     for word in words:

@@ -209,21 +209,30 @@ WHERE id < :run_id AND id > coalesce((
 """The first of the runs right before this one that had its errand and its settings, and were killed all of them."""
 
 TAKE_OVER = """
-WITH ended AS (
-    SELECT page_id, outcome, reason, max(ended_at) AS ended_at FROM items
-    WHERE run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
-        outcome IN ('failed', 'deferred', 'skipped') OR :force AND outcome IN ('summarized', 'unchanged')
+UPDATE items SET (outcome, reason, ended_at) = (
+    SELECT
+        iif(outcome IN ('summarized', 'unchanged'), 'unchanged', outcome),
+        iif(outcome IN ('summarized', 'unchanged'), :done, reason),
+        ended_at
+    FROM items AS killed
+    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
+        OR :force AND outcome IN ('summarized', 'unchanged')
     )
-    GROUP BY page_id
+    ORDER BY run_id DESC LIMIT 1
 )
-UPDATE items SET
-    outcome = iif(ended.outcome IN ('summarized', 'unchanged'), 'unchanged', ended.outcome),
-    reason = iif(ended.outcome IN ('summarized', 'unchanged'), :done, ended.reason),
-    ended_at = ended.ended_at
-FROM ended
-WHERE items.run_id = :run_id AND items.page_id = ended.page_id AND items.ended_at IS NULL
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
+    SELECT 1 FROM items AS killed
+    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
+        OR :force AND outcome IN ('summarized', 'unchanged')
+    )
+)
 """
-"""`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever."""
+"""`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever.
+
+A page that is a list is read again: its entries are no pages of this run yet.
+"""
 
 SETTLE_FRESH = """
 UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = :time
@@ -461,7 +470,7 @@ WITH unwell AS (
         pages.not_before,
         (SELECT started_at FROM attempts WHERE page_id = pages.id ORDER BY id DESC LIMIT 1) AS tried_at
     FROM pages
-    WHERE pages.state IN ('failed', 'deferred', 'queued', 'fetched')
+    WHERE pages.state IN ('failed', 'deferred', 'queued', 'fetched') AND pages.reason IS NOT 'fetch_only'
 )
 SELECT * FROM unwell
 WHERE :reasons = '[]' OR reason IN (SELECT value FROM json_each(:reasons))

@@ -38,14 +38,17 @@ def rejection(summary: str, source: str, *, words: int, language: str, prompts: 
     `words` are those asked for; `language` is a tag (`en`) or `source`, others are not judged; `prompts` are what the
     model was told, as it was sent or as it stands in the files, without the page.
     """
-    reasons = (
-        _length(summary, source, words)
-        or _machinery(summary, source, prompts)
-        or _refusal(summary, source)
-        or _repetition(summary)
-        or languages.not_in(language, summary, source)
+    return _length(summary, source, words) or unfit(summary, source, language=language, prompts=prompts) or None
+
+
+def unfit(text: str, source: str, *, language: str, prompts: Sequence[str]) -> str:
+    """The same for a key point, which may be of any length; empty if it may be one."""
+    return (
+        _machinery(text, source, prompts)
+        or _refusal(text, source)
+        or _repetition(text)
+        or languages.not_in(language, text, source)
     )
-    return reasons or None
 
 
 def size(text: str) -> float:
@@ -90,7 +93,7 @@ def _repetition(summary: str) -> str:
     if _STUTTER.search(summary):
         return "repetition: the same characters"
     pieces = Counter(facts.plain(summary[start:end]) for start, end in sentences(summary))
-    piece, times = pieces.most_common(1)[0]
+    piece, times = next(iter(pieces.most_common(1)), ("", 0))
     if times > 4 and times * len(piece) * 2 > sum(len(each) * count for each, count in pieces.items()):
         return f"repetition: one sentence {times} times"
     return "repetition: the same words" if _loops(_terms(summary)) or _refrains(summary) else ""

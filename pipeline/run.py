@@ -16,9 +16,9 @@ from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from pipeline import addresses, embedded, engine, names, tokens, urls
+from pipeline import addresses, engine, names, urls
 from pipeline.console import Console, report
 from pipeline.errors import ModelUnusable, PageNotDone, RunLost
 from pipeline.extract import Extractor, read_page
@@ -42,8 +42,9 @@ from pipeline.records import (
 )
 from pipeline.settings import KEEP, Settings
 from pipeline.store import Store, lock, now
-from pipeline.summarizer import Memory
-from pipeline.writers import Books, Writers
+
+if TYPE_CHECKING:  # what works with the model is imported for it: a night with nothing to do ends sooner by 0.2 s
+    from pipeline.writers import Books, Writers
 
 LINES_A_TRANSACTION = 1_000
 MODEL_PROBE_SECONDS = 5.0
@@ -79,6 +80,8 @@ def run(settings: Settings, errand: Errand, console: Console, clock: Clock = now
     `clock` says what time is written down, and which pages are due; nothing waits by it.
     """
     if settings.vocabulary:
+        from pipeline import tokens  # noqa: PLC0415
+
         tokens.load(settings.vocabulary)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go; the night goes on
     with (
@@ -98,7 +101,8 @@ def lists(settings: Settings, sources: Sequence[str], console: Console, *, texts
         while batch := tuple(islice(found, LINES_A_TRANSACTION)):
             yield Added(batch)
 
-    return Errand(" ".join(["fetch"] * texts_only + [*sources]), batches, summarized=not texts_only)
+    named = [urls.masked(source) for source in sources]
+    return Errand(" ".join(["fetch"] * texts_only + named), batches, summarized=not texts_only)
 
 
 def lines(
@@ -210,6 +214,9 @@ class Night:
 
     async def _work(self, errand: Errand, hosts: Hosts) -> None:
         """Fetches what is to be fetched and summarizes what has a text; again, if the model comes back meanwhile."""
+        from pipeline import tokens  # noqa: PLC0415
+        from pipeline.writers import Writers  # noqa: PLC0415
+
         await asyncio.to_thread(tokens.count, "")  # reads the vocabulary, which takes half a second
         async with AsyncExitStack() as stack:
             writers = await stack.enter_async_context(Writers(self._settings, await self._books(), self._console.warn))
@@ -344,7 +351,7 @@ class Night:
                 if isinstance(answer, Later):
                     again = replace(task, pauses=task.pauses + (answer.refusal is not None))
                     frontier.done(task, again, answer.seconds)
-                if isinstance(answer, Page) and urls.is_list(answer.body):
+                if isinstance(answer, Page) and await asyncio.to_thread(urls.is_list, answer.body):
                     return await self._listed(task, answer, errand, frontier)
                 return answer
             finally:
@@ -380,6 +387,9 @@ class Night:
         )
 
     async def _books(self) -> Books:
+        from pipeline.summarizer import Memory  # noqa: PLC0415
+        from pipeline.writers import Books  # noqa: PLC0415
+
         store = self._store
         memory = Memory(
             self._bound(store.chunks),
@@ -535,6 +545,8 @@ def _model_of(settings: Settings, errand: Errand) -> str:
         return ""
     if not settings.embedded:
         return settings.model
+    from pipeline import embedded  # noqa: PLC0415
+
     return embedded.model_name(settings.embedded_model) if settings.embedded_model else embedded.MODEL
 
 

@@ -117,7 +117,9 @@ class Settings:
 
     def public(self) -> dict[str, object]:
         """What is kept of them with the run: nothing in them is secret."""
-        return {name: getattr(self, name) for name in self.__slots__ if name not in ("db",)}
+        told = {name: getattr(self, name) for name in self.__slots__ if name not in ("db",)}
+        # As a text it has no password; whoever writes it down looks into dataclasses.
+        return told | {"proxy": str(self.proxy) if self.proxy else None}
 
 
 def duration(text: str) -> timedelta:
@@ -149,7 +151,7 @@ def moment(text: str, now: datetime) -> datetime:
 def model_option(text: str) -> tuple[str, object]:
     """`top_k=20` as a name and a value of JSON. Raises `ValueError` for what is neither, or is not the user's."""
     name, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[a-z_]+", name):
+    if not equals or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"{text!r} is no option: write it as top_k=20")
     if name in OWNED_OPTIONS:
         raise ValueError(f"{name} is not to be set so: summarize-batch sets it itself")

@@ -123,12 +123,15 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
 
 
 def _check_whose(connection: sqlite3.Connection, path: Path, write: bool) -> None:
-    """Raises `DatabaseUnusable` for a database that is not ours, or too old to be read."""
+    """Raises `DatabaseUnusable` for a database that is not ours, is newer than this program, or too old to be read."""
     identity = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if identity != APPLICATION_ID and (tables or not write):
         raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
-    if not write and connection.execute("PRAGMA user_version").fetchone()[0] < schema_version():
+    (version,) = connection.execute(queries.VERSION).fetchone()
+    if version > schema_version():
+        raise DatabaseUnusable(f"{path}: made by a newer version; upgrade summarize-batch")
+    if not write and version < schema_version():
         raise DatabaseUnusable(f"{path}: made by an older version; the next run brings it up to date")
 
 
@@ -602,9 +605,8 @@ class Store:
         """
         time = self._now()
         if self._goes_on_from < self.run_id:
-            killed = {"run_id": self.run_id, "first": self._goes_on_from, "since": iso(time - max_age)}
-            with self.transaction("settle") as db:
-                db.execute(queries.TAKE_OVER, killed | {"force": force, "done": done.value})
+            killed = {"first": self._goes_on_from, "since": iso(time - max_age), "force": force, "done": done.value}
+            self._of_all_items("settle", [queries.TAKE_OVER], killed, after)
         if force:
             return
         values = {"time": iso(time), "fresh": iso(time - max_age), "texts_only": texts_only}

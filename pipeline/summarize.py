@@ -23,7 +23,7 @@ import pydantic
 
 from pipeline import language_names, prompts, toolloop
 from pipeline.chunk import VERSION, split
-from pipeline.clean import MARKS_OF_MARKDOWN, cleaned
+from pipeline.clean import MARKS_OF_MARKDOWN
 from pipeline.errors import Malformed, PageFailed, PageNotDone, TooLong
 from pipeline.prompts import Prompts
 from pipeline.records import Chunk, Final, Partial, Reason, Recipe, ToolCall, ToolSpec, digest
@@ -31,11 +31,18 @@ from pipeline.tokens import budget
 
 MAX_KEY_POINTS = 5
 MAX_POINT_CHARACTERS = 160
+LONGEST_POINT = 3 * MAX_POINT_CHARACTERS
+"""Of a server that heeds no schema."""
 CHARACTERS_A_WORD = 8
 SPOKEN_CHARACTERS = 200
 """Of a URL or a title, what the model is told."""
 MAX_RECUTS = 6
 """How often one page is cut smaller because the server refuses a part; each time by a tenth at least."""
+LEAST_RECUT = 128
+"""Tokens of a part that is not cut smaller again: what is too long then is not the part. (A server that refused all
+that it was sent was asked 8,000 times for a page of 20 KB.)"""
+TITLES_A_REDUCE = 8
+"""A title of which fewer would fit into one request is left out."""
 PARTS_A_REDUCE = 4
 """Partial summaries are kept so short that this many of them fit into one request, so that each level is smaller."""
 
@@ -95,9 +102,16 @@ class Kit:
     """Tokens that the text of one request may have."""
     accept: Callable[[str, str], str]
     """(what the model wrote, what it was shown) → what of it may be kept. Raises `PageFailed`."""
+    keep: Callable[[str, str], str]
+    """The same for a key point; empty if it is none."""
     worth: Callable[[str, Sequence[str], str], float]
     """(summary, key points, what the model was shown) → 0–1: how much of what they say has a place in that."""
     allow_partial: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The title, if it leaves room for the partial summaries: 200 characters of Korean may have 600 tokens."""
+        return self.title if self.measure(self.title) * TITLES_A_REDUCE <= self.limit else ""
 
     @property
     def partial_words(self) -> int:
@@ -201,11 +215,12 @@ def verbatim(text: str) -> Final:
 async def whole(chunks: Sequence[Chunk], kit: Kit) -> Whole:
     """The summary of a page. Raises `PageFailed` or `PageWaits`; the answers that were given are kept by `once_…`."""
     parts = list(chunks)
-    for _ in range(MAX_RECUTS):
+    for recuts in range(MAX_RECUTS):
         try:
             return await _whole(parts, kit)
         except _TooLongParts as refused:
-            parts = _smaller(parts, refused.by_number, kit)
+            # At first a small part may be taken for refused by chance: see `llm.left_of_a_cut_prompt`.
+            parts = _smaller(parts, refused.by_number, kit, min(LEAST_RECUT, kit.limit // 4) if recuts else 0)
             await kit.recut(parts)
     raise PageFailed(Reason.LLM_CONTEXT, f"the server refuses parts of the page as too long, {MAX_RECUTS} times")
 
@@ -236,12 +251,15 @@ async def _whole(chunks: Sequence[Chunk], kit: Kit) -> Whole:
     return Whole(await _finished(parts, kit), tuple(chunks), left_out)
 
 
-def _smaller(chunks: Sequence[Chunk], refused: Mapping[int, TooLong], kit: Kit) -> list[Chunk]:
-    """The same text, cut anew where the server refused it."""
+def _smaller(chunks: Sequence[Chunk], refused: Mapping[int, TooLong], kit: Kit, least: int) -> list[Chunk]:
+    """The same text, cut anew where the server refused it. Raises `PageFailed` when that is of no use any more."""
     pieces: list[Chunk] = []
     for chunk in chunks:
         if chunk.number in refused:
-            limit = _shrunk(kit.measure(chunk.text), refused[chunk.number], kit)
+            tokens = kit.measure(chunk.text)
+            if tokens < least:
+                raise PageFailed(Reason.LLM_CONTEXT, f"the server refuses as too long even a part of {tokens} tokens")
+            limit = _shrunk(tokens, refused[chunk.number], kit)
             pieces += [_moved(piece, chunk.start) for piece in split(chunk.text, limit, kit.measure)]
         else:
             pieces.append(chunk)
@@ -253,13 +271,16 @@ def _moved(piece: Chunk, by: int) -> Chunk:
 
 
 def _shrunk(tokens: int, refused: TooLong, kit: Kit) -> int:
-    """How many of its estimated tokens a text may keep so that the prompt fits, and a tenth less; half if unknown."""
+    """How many of its estimated tokens a text may keep so that the prompt fits, and a tenth less; half if unknown.
+
+    An eighth at least: what needs less is seldom the text, and a page of crumbs is asked about for hours.
+    """
     answer = kit.room(kit.style.words, MAX_KEY_POINTS)
     if refused.prompt_tokens and refused.served_context > answer:
         kept = 0.9 * (refused.served_context - answer) / refused.prompt_tokens
     else:
         kept = 0.5
-    return max(16, int(tokens * min(kept, 0.9)))
+    return max(16, int(tokens * min(max(kept, 0.125), 0.9)))
 
 
 async def _side_by_side(jobs: Sequence[Coroutine[object, object, T]]) -> list[T | PageNotDone]:
@@ -296,7 +317,7 @@ async def _finished(parts: Sequence[str], kit: Kit) -> Final:
     for _ in range(MAX_RECUTS):
         try:
             parts = await _until_they_fit(parts, kit, limit)
-            titled = _joined([kit.title, *parts] if kit.title else parts)
+            titled = _joined([kit.heading, *parts] if kit.heading else parts)
             return await _final("a page, each part of it in a few sentences", titled, kit, of_parts=True)
         except TooLong as refused:
             limit = _shrunk(min(limit, kit.measure(_joined(parts))), refused, kit)
@@ -305,7 +326,7 @@ async def _finished(parts: Sequence[str], kit: Kit) -> Final:
 
 async def _until_they_fit(parts: Sequence[str], kit: Kit, limit: int) -> Sequence[str]:
     """Partial summaries that fit into one request together, reduced level after level."""
-    limit -= kit.measure(kit.title)
+    limit -= kit.measure(kit.heading)
     while (size := kit.measure(_joined(parts))) > limit:
         groups = grouped(parts, limit, kit.measure)
         smaller: list[str] = []
@@ -454,9 +475,7 @@ def _by_schema(answer: str, source: str, kit: Kit, words: int, points: int) -> _
     if len(written.key_points) < points:
         raise Malformed("not the JSON asked for: no key points")
     summary = kit.accept(_ended(written.summary, words * CHARACTERS_A_WORD), source)
-    kept = (
-        cleaned(MARKS_OF_MARKDOWN.sub("", _ended(point, MAX_POINT_CHARACTERS)), source) for point in written.key_points
-    )
+    kept = (kit.keep(_ended(point[:LONGEST_POINT], MAX_POINT_CHARACTERS), source) for point in written.key_points)
     return _Read(summary, tuple(dict.fromkeys(point for point in kept if point))[:MAX_KEY_POINTS])
 
 
@@ -484,8 +503,12 @@ def _ended(text: str, most: int) -> str:
 
 
 def spoken(url: str) -> str:
-    """A URL as the model is told it: the first `SPOKEN_CHARACTERS` of it, so that its length is bounded."""
-    return url[:SPOKEN_CHARACTERS]
+    """A URL as the model is told it: the first `SPOKEN_CHARACTERS` of it, so that its length is bounded.
+
+    Whoever wrote a feed chose it, and it stands outside of the boundaries: a template's token in it is escaped. In
+    ASCII, for 200 characters of Thai or emoji were 2,000 tokens of the call.
+    """
+    return prompts.escaped(url)[:SPOKEN_CHARACTERS]
 
 
 def limit(url: str, style: Style, language: str, words: Prompts, num_ctx: int, measure: Callable[[str], int]) -> int:
@@ -504,8 +527,9 @@ def limit(url: str, style: Style, language: str, words: Prompts, num_ctx: int, m
         max(tasks, key=measure),
         prompts.fenced("", b""),
     )
+    call = measure(json.dumps({"name": GET_PAGE.name, "arguments": {"url": spoken(url), "part": 100}}))
     answer = (style.words + MAX_KEY_POINTS * 20) * tokens_a_word(language)
-    return budget(num_ctx, answer, measure("\n".join(fixed)), errors=0)
+    return budget(num_ctx, answer, measure("\n".join(fixed)) + max(0, call - toolloop.CALL_TOKENS), errors=0)
 
 
 def wrong_call(call: ToolCall, url: str, part: int) -> str | None:
@@ -516,7 +540,8 @@ def wrong_call(call: ToolCall, url: str, part: int) -> str | None:
     if not _same_page(call.arguments.get("url"), url):
         return f"error: only one page can be read, and that is not its URL; {right}"
     asked = call.arguments.get("part")
-    if isinstance(asked, bool) or str(asked).strip() != str(part):
+    # A boolean is a number too; and what is nested 1,000 deep cannot even be written out.
+    if isinstance(asked, bool) or not isinstance(asked, (int, str)) or str(asked).strip() != str(part):
         return f"error: that part is not the one to summarize; {right}"
     return None
 

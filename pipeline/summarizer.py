@@ -9,15 +9,15 @@ from datetime import datetime
 from functools import partial
 from itertools import count
 
-from pipeline import prompts, summarize, tokens, toolloop
+from pipeline import language_names, prompts, summarize, tokens, toolloop
 from pipeline.accept import worth
 from pipeline.chunk import split
-from pipeline.errors import PageFailed
+from pipeline.errors import PageFailed, UsageError
 from pipeline.evidence import CARRIED, claims
 from pipeline.evidence import evidence as found
 from pipeline.extractive import extract
 from pipeline.inflight import InFlight
-from pipeline.languages import guess, not_in, sample
+from pipeline.languages import language_of, not_in, sample
 from pipeline.page import Emit, Written
 from pipeline.prompts import Prompts
 from pipeline.records import (
@@ -30,6 +30,7 @@ from pipeline.records import (
     Measured,
     Partial,
     PartsReduced,
+    Reason,
     Recipe,
     Task,
 )
@@ -93,6 +94,8 @@ class Summarizer:
     vocabulary: Vocabulary
     accept: Callable[[str, str, str], str]
     """(what the model wrote, what it was shown, the language) → what is kept. Raises `PageFailed`."""
+    keep: Callable[[str, str, str], str]
+    """The same for a key point; empty if it is none."""
     memory: Memory
     emit: Emit
     now: Callable[[], datetime]
@@ -161,7 +164,8 @@ class Summarizer:
         return chunks
 
     def _kit(self, task: Task, document: Document) -> summarize.Kit:
-        language = self.style.language_for(document.language or guess(sample(document.text)))
+        declared = language_names.code_of(document.language)
+        language = self.style.language_for(language_of(sample(document.text), declared))
 
         async def once_map(key: str, ask: Ask) -> Partial:
             return await self._once(task, "map", key, ask)
@@ -174,7 +178,7 @@ class Summarizer:
 
         return summarize.Kit(
             url=summarize.spoken(task.url),
-            title=summarize.spoken(document.title),
+            title=document.title[: summarize.SPOKEN_CHARACTERS],
             language=language,
             chat=self.chat,
             ability=self.ability,
@@ -186,13 +190,22 @@ class Summarizer:
             style=self.style,
             prompts=self.prompts,
             measure=self.vocabulary.measure,
-            limit=self._limit(task.url, language),
+            limit=self._limit_of(task, language),
             accept=lambda written, source: self.accept(written, source, language),
+            keep=lambda written, source: self.keep(written, source, language),
             worth=worth,
             allow_partial=self.allow_partial,
         )
 
+    def _limit_of(self, task: Task, language: str) -> int:
+        """The same, for a page that may need more room than `check` asked for: more tokens a word, or for its URL."""
+        try:
+            return self._limit(task.url, language)
+        except UsageError as error:
+            raise PageFailed(Reason.LLM_CONTEXT, str(error)) from error
+
     def _limit(self, url: str, language: str) -> int:
+        """The tokens that a part of a page may have. Raises `UsageError` when the context has no room for any."""
         return summarize.limit(url, self.style, language, self.prompts, self.num_ctx, self.vocabulary.measure)
 
     async def _once(self, task: Task, step: str, key: str, ask: Ask) -> Partial:

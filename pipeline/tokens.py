@@ -81,8 +81,12 @@ START = {
 """Kind → tokens of a model per unit until more is known. Highest seen with the vocabularies of Llama 2, Llama 3 and
 SmolLM2, in one text in 500 languages, manuals in 13, and code: English 1.3, Polish and Go 1.5, Russian 2.0,
 Arabic 1.4, Gujarati 1.6, Thai 1.9, Japanese 1.8, Korean 2.5."""
-FLOOR = {"english": 0.9, "latin": 0.6, "code": 0.6}
-"""Kind → the least that a ratio is taken for; 0.35 where none stands (Llama 3: English 1.0, Czech 0.7, Greek 0.42)."""
+FLOOR = {
+    **{"english": 0.9, "latin": 0.6, "code": 0.6, "cyrillic_greek": 0.3, "han_kana": 0.35, "hangul": 0.35},
+    **{"arabic_hebrew": 0.22, "thai_khmer": 0.2, "indic": 0.15, "other": 0.12},
+}
+"""Kind → the least that a ratio is taken for. Llama 3: English 1.0, Czech 0.7, Greek 0.42. A paragraph each with o200k,
+which gpt-oss has: Korean 0.66, Urdu 0.30, Burmese 0.27, Hindi 0.30, Tamil 0.23, Kannada 0.20, Georgian 0.16."""
 
 _SCRIPTS = {
     "cyrillic_greek": r"\u0370-\u052f\u1c80-\u1c8f\u1f00-\u1fff\u2de0-\u2dff\ua640-\ua69f",
@@ -157,7 +161,7 @@ class Ratios:
     def of(self, kind: str) -> float:
         """After five prompts the highest seen and a tenth, for pages of a kind differ; before, no less than `START`."""
         prompts, highest = self.seen.get(kind, (0, 0.0))
-        return max(START[kind] if prompts < 5 else FLOOR.get(kind, 0.35), highest * 1.1)
+        return max(START[kind] if prompts < 5 else FLOOR[kind], highest * 1.1)
 
     def cost(self, counted: Mapping[str, int]) -> int:
         """The tokens that a model makes of `units` at most."""
@@ -179,7 +183,7 @@ def least(text: str) -> int:
 
 
 def _floor(counted: Mapping[str, int]) -> int:
-    return math.floor(sum(FLOOR.get(kind, 0.35) * number for kind, number in counted.items()))
+    return math.floor(sum(FLOOR[kind] * number for kind, number in counted.items()))
 
 
 def learn(ratios: Ratios, prompts: Iterable[tuple[Mapping[str, int], int]]) -> Ratios:
@@ -199,7 +203,7 @@ def learn(ratios: Ratios, prompts: Iterable[tuple[Mapping[str, int], int]]) -> R
         ratio, excess = Ratios(seen).of(main), real - Ratios(seen).cost(counted)
         if excess <= 0 and most * 4 < total * 3:
             continue
-        found = ratio + excess / most if excess > 0 else min(ratio / 1.1, FLOOR.get(main, 0.35) + (real - floor) / most)
+        found = ratio + excess / most if excess > 0 else min(ratio / 1.1, FLOOR[main] + (real - floor) / most)
         number, highest = seen.get(main, (0, 0.0))
         seen[main] = (number + 1, max(highest, found))
     return Ratios(seen)

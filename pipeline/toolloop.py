@@ -122,9 +122,9 @@ class Job(Generic[T]):
     """0–1: of what was read out of an answer, how much is sure to be about the text."""
     schema: dict[str, object] | None = None
     task_again: str = ""
-    """What stands in the place of `task`, without a schema, where the first answer was no good."""
+    """What stands in the place of `task`, without a schema, where the first answer had the form but was no good."""
     schema_again: dict[str, object] | None = None
-    """That of the second try after an answer that had no end, or not the form asked for: with it, it has both."""
+    """That of the second try in all other cases: with it an answer has an end, the form asked for, and is not empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,7 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> T:
     """What was read out of the last answer. One that is no good is asked for once more, changed."""
     request = Request(_with_text(job, mode, job.task), job.num_predict, schema=job.schema)
     read: list[T] = []
-    bounded = False
-    no_good = True
+    plainly = bool(job.task_again)
     try:
         read.append(job.read(_no_call((await chat(request)).text, job.tool)))
         if job.worth(read[0]) >= WORTH_ENOUGH:
@@ -191,12 +190,10 @@ async def _answered(job: Job[T], chat: Chat, mode: Mode) -> T:
     except PageFailed as failed:
         if isinstance(failed, TooLong) or failed.reason not in _TRY_AGAIN:
             raise
-        bounded = isinstance(failed, Malformed) or failed.reason is Reason.LLM_TRUNCATED
-        no_good = failed.reason is Reason.OUTPUT_REJECTED
-    request = replace(request, num_predict=job.more, again=True)
-    if bounded:
-        request = replace(request, schema=job.schema_again)
-    elif job.task_again and no_good:
+        no_good = failed.reason is Reason.OUTPUT_REJECTED and not isinstance(failed, Malformed)
+        plainly = plainly and no_good
+    request = replace(request, num_predict=job.more, again=True, schema=job.schema_again)
+    if plainly:
         request = replace(request, messages=_with_text(job, mode, job.task_again), schema=None)
     try:
         read.append(job.read_again(_no_call((await chat(request)).text, job.tool)))

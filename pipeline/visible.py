@@ -12,7 +12,7 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import dropwhile, islice
 
 from lxml.etree import ParserError, XPath, strip_attributes, strip_elements, strip_tags
 from lxml.html import HtmlElement, HTMLParser, document_fromstring
@@ -57,6 +57,7 @@ _SELF_CLOSED_ROOT = re.compile(r"<(html|body)\b([^<>]*)/>", re.IGNORECASE)
 _LONG_TAG = re.compile(r"<[a-z][\w:.-]*(?=[\s/][^<>]{8000})", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""[\s/]*([^\s"'<>/=]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]*))?""")
 _TAG = re.compile(r"<(/?)([a-z][a-z0-9]*)[^<>]*>", re.IGNORECASE)
+_OF_THE_HEAD = frozenset(_names_in("title meta link script style base basefont bgsound noscript template"))
 _VOID = frozenset(_names_in("area base br col embed hr img input link meta param source track wbr"))
 _INLINE = _names_in("a abbr b bdi bdo big cite code del dfn em font i ins kbd mark q s small span strong sub sup u var")
 _KEPT_ATTRIBUTES = ("id", "class", "style", "role", "hidden", "href", "itemprop", "rel", "name", "property", "content")
@@ -131,6 +132,7 @@ def see(markup: str) -> Seen | None:
     tree = _parsed(_bearable(markup))
     if tree is None:
         return None
+    _part_head_and_body(tree)
     without_scripts = " ".join(map(_WORDS, islice(tree.iter("noscript"), 20)))[:MOST_SEEN]
     scripts = sum(1 for _ in tree.iter("script"))
     data = "\n".join(script.text or "" for script in _DATA(tree))
@@ -267,6 +269,25 @@ def _flat(markup: str) -> str:
     """Only the words, in paragraphs."""
     lines = re.sub(r"<[^<>]*>", "\n", re.sub(r"(?is)<(script|style)\b.*?(?:</\1|\Z)", "<", markup))
     return "".join(f"<p>{html.escape(line)}</p>" for line in html.unescape(lines).split("\n") if line.strip())
+
+
+def _part_head_and_body(tree: HtmlElement) -> None:
+    """What a browser has in the body is in the body.
+
+    To the parser, which knows HTML 4, `<article>` and `<main>` begin none: where a page leaves out the tags of head and
+    body, as it may, its text stood in the head, where nothing was hidden and no comment was found.
+    """
+    head = tree.find("head")
+    strayed = list(dropwhile(lambda element: element.tag in _OF_THE_HEAD, head)) if head is not None else []
+    if not strayed:
+        return
+    body = tree.find("body")
+    if body is None:
+        body = tree.makeelement("body")
+        tree.append(body)
+    strayed[-1].tail = (strayed[-1].tail or "") + (body.text or "")
+    body.text = None
+    body[:] = [*strayed, *body]
 
 
 def _take_out(tree: HtmlElement, elements: Iterable[HtmlElement]) -> None:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline import embedded, prompts, summarize, tokens, toolloop
-from pipeline.accept import accepted
+from pipeline.accept import accepted, kept_point
 from pipeline.errors import PageWaits
 from pipeline.inflight import InFlight
 from pipeline.llm import Model, ModelClient, first_that_answers
@@ -70,6 +70,8 @@ class Writers:
     _own_model: str = ""
     _sides: dict[str, _Side] = field(default_factory=dict)
     _writers: list[tuple[Profile, Summarizer]] = field(default_factory=list)
+    _contexts: dict[str, int] = field(default_factory=dict)
+    """Model → the context that it was loaded with once in this run: another one would load it anew."""
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -142,6 +144,9 @@ class Writers:
             accept=lambda written, source, language: accepted(
                 written, source, words=style.words, language=language, prompts=tuple(recipe.prompts.values())
             ),
+            keep=lambda written, source, language: kept_point(
+                written, source, language=language, prompts=tuple(recipe.prompts.values())
+            ),
             memory=books.memory,
             emit=books.emit,
             now=books.now,
@@ -171,7 +176,9 @@ class Writers:
         except PageWaits as waits:
             self.say(f"{waits.detail} Pages are fetched and wait for it.")
             model, is_down = Model(name, "", tools=False, trained_context=0), waits
-        client.num_ctx = self._num_ctx(model)
+        client.num_ctx = self._contexts.get(name) or self._num_ctx(model)
+        if not is_down:
+            self._contexts[name] = client.num_ctx
         known = model.digest or model.name
         vocabulary = Vocabulary(known, tokens.Ratios(await self.books.ratios(known)))
         client.counted = vocabulary.counted

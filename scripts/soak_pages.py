@@ -204,6 +204,9 @@ HOSTILE: dict[str, Kind] = {
     "no such page": _kind(
         lambda n: http(body=b"<title>404</title><h1>Page not found</h1><p>It is not here."), Reason.SOFT_404
     ),
+    "a packed list of nothing": _kind(
+        lambda n: http(body=gzip.compress(b"") * 20_000, content_type="application/gzip"), Reason.UNSUPPORTED_TYPE
+    ),
     "a list without an end": _kind(
         lambda n: http(body=b"<urlset>" + b"<url><lastmod>x</lastmod></url>" * 40_000), Reason.LIST, Reason.BAD_LIST
     ),

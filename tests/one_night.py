@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from pipeline.cli import run_command
 from pipeline.console import Console
 from pipeline.page import Steps, process
 from pipeline.records import Added, Document, Line, Page, Task, digest
-from pipeline.run import Night
+from pipeline.run import Errand, Night, run
 from pipeline.settings import Settings
 from pipeline.store import Store, now
 from pipeline.writers import Writers
@@ -121,6 +123,15 @@ def settings(db: Path, *options: str) -> Settings:
     """The settings of a command line."""
     given = run_command.make_context("run", ["urls.txt", "--db", str(db), *options]).params
     return Settings(**{name: given[name] for name in Settings.__slots__ if name in given})
+
+
+def whole_night(given: Settings, errand: Errand, console: Console, clock: Callable[[], datetime] = now) -> int:
+    """A run as the command does it, with fetching, in this process; gives its exit code."""
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        return run(given, errand, console, clock)
+    finally:
+        signal.signal(signal.SIGHUP, before)  # a run ignores it to its end
 
 
 def night(db: Path, fake: FakeOllama | Server, texts: Mapping[str, str], *options: str) -> Went:

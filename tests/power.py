@@ -1,4 +1,4 @@
-"""What a power cut leaves: the writes and syncs of a night, recorded by `strace`, and the disk as it was in between.
+"""What a power cut leaves: the writes and syncs of a night, recorded, and the disk as it was in between.
 
 A disk may forget all that was not synced, and it may keep any part of it. What a program says on its standard output is
 recorded in the same order, so that for each moment it is known what had been promised by then.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import re
 import shutil
@@ -31,10 +32,14 @@ _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)")
 _HEX = re.compile(r"[<\"]((?:\\x[0-9a-f]{2})*)[>\"]")
 
 
-def can_record() -> bool:
-    """Whether `strace` is here and may trace."""
-    found = shutil.which("strace")
-    return bool(found) and not subprocess.run([str(found), "-o", "/dev/null", "true"], check=False).returncode
+def recorders() -> list[str]:
+    """What there is here to record with: `strace`, if it may trace, and `cc`, which makes a library to preload."""
+    found = []
+    if shutil.which("strace") and not subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode:
+        found.append("strace")
+    if shutil.which("cc") and platform.libc_ver()[0] == "glibc":
+        found.append("cc")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +54,42 @@ class Event:
     data: bytes = b""
 
 
-def record(world: World, db: Path, moment: str) -> list[Event]:
+def record(world: World, db: Path, moment: str, recorder: str) -> list[Event]:
     """One night in a folder that has nothing but the database, as events."""
     trace, out = world.folder / "trace", world.folder / "said"
-    watched = [db, *(db.with_name(f"{db.name}-{end}") for end in ("wal", "journal")), db.parent, out]
-    command = ["strace", "-f", "-y", "-xx", "-s", str(1 << 20), "--seccomp-bpf", "-e", "signal=none"]
-    command += ["-e", f"trace={_CALLS}", "-o", str(trace), *(word for path in watched for word in ("-P", str(path)))]
+    trace.unlink(missing_ok=True)
+    before, variables = _traced(trace, db, out) if recorder == "strace" else _preloaded(trace, db, out)
     with out.open("wb") as said:
         done = subprocess.run(
-            [*command, sys.executable, str(KILLED), moment, *world.arguments(db)],
+            [*before, sys.executable, str(KILLED), moment, *world.arguments(db)],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.PIPE,
-            env=world.variables,
+            env=world.variables | variables,
             cwd=world.folder,
             timeout=SECONDS,
             check=False,
         )
-    events = list(_events(trace.read_text(), db, out))
+    events = list(_events(trace.read_text(), db, out)) if trace.exists() else []
     if not any(event.kind == "say" for event in events):
         raise AssertionError(f"nothing was recorded: {done.returncode} {done.stderr.decode()[-500:]}")
     return events
+
+
+def _traced(trace: Path, db: Path, out: Path) -> tuple[list[str], dict[str, str]]:
+    """What stands before a command that is traced, and the variables for it."""
+    watched = [db, *(db.with_name(f"{db.name}-{end}") for end in ("wal", "journal")), db.parent, out]
+    command = ["strace", "-f", "-y", "-xx", "-s", str(1 << 20), "--seccomp-bpf", "-e", "signal=none"]
+    command += ["-e", f"trace={_CALLS}", "-o", str(trace)]
+    return [*command, *(word for path in watched for word in ("-P", str(path)))], {}
+
+
+def _preloaded(trace: Path, db: Path, out: Path) -> tuple[list[str], dict[str, str]]:
+    library = trace.with_name("recorder.so")
+    source = Path(__file__).with_name("recorder.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
+    named = {"RECORD_FOLDER": str(db.parent), "RECORD_SAID": str(out), "RECORD_LOG": str(trace)}
+    return [], {"LD_PRELOAD": str(library)} | named
 
 
 def _events(trace: str, db: Path, out: Path) -> Iterator[Event]:
@@ -200,12 +220,12 @@ def cut_everywhere(events: Sequence[Event], folder: Path, some: random.Random) -
     return cuts
 
 
-def cut_a_first_night(world: World, some: random.Random, moment: str = f"points:{os.devnull}") -> Cuts:
+def cut_a_first_night(world: World, some: random.Random, recorder: str, moment: str = f"points:{os.devnull}") -> Cuts:
     """A first night, and the power cut at all its syncs; `moment` is for `killed`."""
     world.night = 0
-    folder = world.folder / moment.partition(":")[0]
+    folder = world.folder / f"{recorder}-{moment.partition(':')[0]}"
     folder.mkdir()
-    return cut_everywhere(record(world, folder / "summaries.db", moment), folder, some)
+    return cut_everywhere(record(world, folder / "summaries.db", moment, recorder), folder, some)
 
 
 def _faults(left: Mapping[str, bytes], promised: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import machine
 import power
 import pytest
 import torture
@@ -66,18 +68,35 @@ def test_a_text_that_was_fetched_and_not_yet_cut_when_the_run_was_killed_is_cut_
     assert len(second.chats) == 3, "one part and the last step"
 
 
-needs_strace = pytest.mark.skipif(not power.can_record(), reason="needs strace, to see what is written and synced when")
+RECORDERS = power.recorders()
+needs_a_recorder = pytest.mark.skipif(
+    not RECORDERS, reason="needs strace or cc, to see what is written and synced when"
+)
 
 
-@needs_strace
-def test_whatever_was_said_to_be_done_is_there_after_a_power_cut(world: World) -> None:
-    cuts = power.cut_a_first_night(world, random.Random(SEED))
+@needs_a_recorder
+@pytest.mark.parametrize("recorder", RECORDERS)
+def test_whatever_was_said_to_be_done_is_there_after_a_power_cut(world: World, recorder: str) -> None:
+    cuts = power.cut_a_first_night(world, random.Random(SEED), recorder)
     assert cuts.faults == []
     assert cuts.syncs > cuts.said > 15
 
 
-@needs_strace
+@needs_a_recorder
 def test_that_test_finds_what_is_lost_when_a_commit_does_not_wait_for_the_disk(world: World) -> None:
-    cuts = power.cut_a_first_night(world, random.Random(SEED), "synchronous:NORMAL")
+    cuts = power.cut_a_first_night(world, random.Random(SEED), RECORDERS[0], "synchronous:NORMAL")
     assert any("said and lost" in fault for fault in cuts.faults)
     assert not any("integrity" in fault for fault in cuts.faults)
+
+
+def test_whatever_happens_in_whatever_order_the_database_says_what_a_dict_says(tmp_path: Path) -> None:
+    machine.held_against_the_dict(tmp_path, examples=20, steps=10)
+
+
+def test_killed_right_after_the_model_came_back_the_night_goes_on(tmp_path: Path) -> None:
+    with machine.machines(tmp_path) as nights, closing(nights()) as life:
+        life.begin()
+        life.is_killed_when_the_model_is_back()
+        life.the_database_says_what_the_dict_says()
+        life.the_database_is_whole_and_keeps_its_promises()
+        life.no_answer_is_paid_twice()

@@ -59,6 +59,7 @@ def test_the_day_gathers_texts_without_a_model_and_the_night_summarizes_them_in_
     assert shell("--dry-run", "urls.txt").out == "3 waiting for the model only\n"
     assert shell("fetch", "-q", "urls.txt") == Said(0, "", ""), "they are fresh, though nobody has summarized them"
     assert shell("check", "--expect-every", "1h").code == 3, "a day is no night"
+    assert shell("failures") == Said(0, "", "every page is well\n")
     assert pages_asked(site) == order
 
     with serving(FakeOllama()) as ollama:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from fake_ollama import Count, FakeOllama, serving
-from one_night import Went, Witness, night
+from one_night import Went, Witness, night, settings
 from test_whole_text import TEXTS, _mixed
 
 from pipeline import tokens
+from pipeline.console import Console
+from pipeline.run import Night
+from pipeline.store import Store
+from pipeline.writers import Writers
 
 EVAL = Path(__file__).parent.parent / "data" / "eval"
 HINDI = (
@@ -102,3 +108,24 @@ def test_hardly_a_prompt_is_too_long_and_the_next_night_knows_more_and_cuts_only
         most = max(tokens.estimate(part, learned) for part in now)
         outgrown = [part for part in parts[page] - now if part in text and tokens.estimate(part, learned) > most]
         assert 1 <= len(now - parts[page]) <= 2 + 2 * len(outgrown)
+
+
+def test_a_run_has_one_context_also_when_the_server_has_another_one_loaded_meanwhile(tmp_path: Path) -> None:
+    """A server that was away is asked anew what it has; others may use it too."""
+
+    async def contexts(fake: FakeOllama, store: Store, thread: ThreadPoolExecutor) -> list[int]:
+        given = settings(tmp_path / "summaries.db", "--host", fake.url, "--model", "fake")
+        found = []
+        async with Writers(given, await Night(given, store, thread, Console(-1))._books(), print) as writers:
+            for loaded in (0, 8_192):
+                fake._asked_context = loaded
+                await writers.get_ready()
+                found.append(writers._sides["fake"].client.num_ctx)
+        return found
+
+    with (
+        serving(FakeOllama()) as fake,
+        Store.open(tmp_path / "summaries.db") as store,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        assert asyncio.run(contexts(fake, store, thread)) == [4_096, 4_096]

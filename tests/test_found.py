@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -139,6 +140,16 @@ def test_a_list_is_known_by_what_stands_in_it(label: str) -> None:
     answer = run(get(http(body=body, content_type=label), is_list=urls.is_list))
     assert isinstance(answer, Page)
     assert urls.is_list(answer.body)
+
+
+def test_a_packed_sitemap_is_a_list_and_other_packed_things_are_no_pages() -> None:
+    body = gzip.compress(sitemap(*(f"http://a.example/{number}" for number in range(5_000))).encode())
+    answer = run(get(http(body=body, content_type="application/x-gzip"), is_list=urls.is_list))
+    assert isinstance(answer, Page)
+    assert len(urls.lines_of_page(answer, check, SECRET)[0]) == MOST_OF_A_PAGE
+    for other in (gzip.compress(b"<!doctype html><p>x"), gzip.compress(gzip.compress(body)), body[:20], b"\x1f\x8b"):
+        answer = run(get(http(body=other, content_type="application/x-gzip"), is_list=urls.is_list))
+        assert answer == Refusal(Reason.UNSUPPORTED_TYPE, "application/x-gzip")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import fake_ollama
 import pytest
+from aiohttp import web
 from fake_ollama import DIGEST, FakeOllama, serving
 from recorded import RECORDINGS
 
@@ -192,7 +193,6 @@ def test_no_answer_in_time_leaves_the_page_waiting() -> None:
 
 
 def test_something_else_behind_the_address_is_named() -> None:
-    from aiohttp import web
     from fake_ollama import running
 
     async def page(request: web.Request) -> web.Response:
@@ -205,8 +205,56 @@ def test_something_else_behind_the_address_is_named() -> None:
         asked(fake)
 
 
+def _speaking(**said: bytes) -> web.Application:
+    """A server that says this to requests of `/api/NAME`, and an empty object to all others."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=said.get(request.path.rpartition("/")[2], b"{}"), content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    return app
+
+
+NESTED = b"[" * 5_000 + b"]" * 5_000
+
+
+@pytest.mark.parametrize("said", [b'{"message": %s}' % NESTED, b'{"n": %s}' % (b"9" * 5_000), b'{"message": "\xff"}'])
+def test_an_answer_that_cannot_even_be_read_fails_its_page_and_nothing_else(said: bytes) -> None:
+    """A model may write arguments of a call that are nested so deep."""
+
+    async def main(url: str) -> int:
+        async with ModelClient(url, "fake", 20.0, sleep=no_wait) as client:
+            client.num_ctx = 2_048
+            with pytest.raises(PageFailed) as told:
+                await client.chat(ASKED)
+            assert told.value.reason is Reason.LLM_ERROR
+            return await client.slots()
+
+    with fake_ollama.running(_speaking(chat=said)) as url:
+        assert asyncio.run(main(url)) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"show": b'{"model_info": [1]}'},
+        {"show": b'{"model_info": {"general.architecture": "a", "a.context_length": "many"}}'},
+        {"show": b'{"model_info": %s}' % NESTED},
+        {"tags": b'{"models": ["fake"]}'},
+        {"ps": b'{"models": [{"name": "fake:latest", "context_length": 1e999}]}'},
+    ],
+)
+def test_a_server_that_describes_no_model_is_named(said: dict[str, bytes]) -> None:
+    async def main(url: str) -> None:
+        async with ModelClient(url, "fake", 20.0, sleep=no_wait) as client:
+            await client.describe()
+
+    with fake_ollama.running(_speaking(**said)) as url, pytest.raises(ModelUnusable, match="does not speak"):
+        asyncio.run(main(url))
+
+
 def test_a_redirect_of_the_server_is_not_followed(fake: FakeOllama) -> None:
-    from aiohttp import web
     from fake_ollama import running
 
     async def moved(request: web.Request) -> web.Response:

@@ -12,10 +12,10 @@ from typing import Any
 
 from command_line import Pages, article, serving_pages
 from fake_ollama import FakeOllama, serving
-from one_night import settings
+from one_night import settings, whole_night
 
 from pipeline.console import Console
-from pipeline.run import lists, run
+from pipeline.run import lists
 from pipeline.settings import Settings
 
 SUMMARIZED, UNCHANGED = ("summarized", None), ("unchanged", "same_text")
@@ -69,7 +69,7 @@ class World:
         self.time += after
         asked, chats, console = len(self.site.asked), len(self.fake.chats), Silent()
         given = replace(self.given, **options)
-        code = run(
+        code = whole_night(
             given, lists(given, [str(self.folder / name) for name in names], console), console, lambda: self.time
         )
         return Night(

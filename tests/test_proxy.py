@@ -293,6 +293,17 @@ def test_the_password_of_a_proxy_stands_nowhere(shell: Shell) -> None:
         assert "hunter2" not in text
 
 
+def test_the_password_of_a_url_on_the_command_line_stands_nowhere_either(shell: Shell) -> None:
+    given = "http://me:hunter2@site.test/"
+    said = shell("fetch", "-v", given, f"list:{given}feed")
+    shown = shell("show", given)
+    assert (said.code, shown.code) == (3, 2)
+    stored = b"".join(path.read_bytes() for path in shell.folder.glob("summaries.db*"))
+    assert b"fetch http://***@site.test/ list:http://***@site.test/feed" in stored
+    for text in (str(said), str(shown), stored.decode("latin-1")):
+        assert "hunter2" not in text
+
+
 def test_a_port_is_open_only_if_it_is_named(shell: Shell) -> None:
     with serving_pages(a=article("A page")) as spy:
         port = spy.url.rpartition(":")[2]

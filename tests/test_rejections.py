@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import languages, prompts, rejections
+from pipeline.accept import kept_point
 from pipeline.sentences import sentences
 
 TOLD = [prompts.load().texts[name] for name in prompts.FIELDS]
@@ -170,6 +171,18 @@ def test_a_summary_in_another_latin_language_is_turned_away(name: str) -> None:
     assert not rejected(summary[:99], REPORT)
 
 
+@pytest.mark.parametrize("name", GOOD)
+def test_a_text_is_in_the_language_that_its_page_says_unless_that_cannot_be(name: str) -> None:
+    language, source, _ = GOOD[name]
+    assert languages.language_of(source, language) == language
+    if language not in languages.COMMONEST and languages.SCRIPTS[language] != ("Latin",):
+        alone = {"ko", "ja", "zh", "el", "he", "th"}
+        assert languages.language_of(source, "") == (language if language in alone else "")
+        assert languages.language_of(source, "en") == (language if language in alone else "")
+    if language in languages.COMMONEST:
+        assert languages.language_of(source, "ko") == languages.language_of(source, "") == languages.guess(source)
+
+
 def test_a_language_that_is_not_known_is_not_taken_for_its_neighbour() -> None:
     assert languages.guess(GOOD["Slovak"].source) == ""
     assert languages.guess(GOOD["Catalan"].source) == "ca"
@@ -190,3 +203,24 @@ def test_mixed_pages_may_be_summarized_in_either_of_their_languages() -> None:
 def test_no_text_makes_it_fail(summary: str, source: str, words: int) -> None:
     found = rejections.rejection(summary, source, words=words, language="source", prompts=[source])
     assert found is None or 0 < len(found) < 80
+    assert len(rejections.unfit(summary, source, language="source", prompts=[source])) < 80
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "You summarize web pages for a reader who has little time. You are exact: you write only what the text says.",
+        "I'm sorry, but I cannot summarize this page.",
+        '{"name": "get_page", "arguments": {"url": "u", "part": 2}}',
+        "<<<PAGE 0123456789ab>>> the bridge",
+        "so it goes " * 20,
+        GOOD["Korean"].summary,
+        "<think>of what?</think>",
+    ],
+)
+def test_what_is_no_summary_is_no_key_point_either(written: str) -> None:
+    assert kept_point(written, REPORT, language="", prompts=TOLD) == ""
+
+
+def test_a_key_point_may_be_short_and_loses_its_marks() -> None:
+    assert kept_point("- **2.8 million**", REPORT, language="en", prompts=()) == "2.8 million"

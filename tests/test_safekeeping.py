@@ -19,6 +19,7 @@ from sqlite_utils import Database
 
 from pipeline import store as store_module
 from pipeline import upkeep
+from pipeline.commands import choose
 from pipeline.errors import DatabaseUnusable
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
 from pipeline.records import Added, Line
@@ -178,6 +179,8 @@ def test_a_database_of_a_newer_version_is_left_as_it_is(path: Path, monkeypatch:
     before = path.read_bytes()
     with pytest.raises(DatabaseUnusable, match="made by a newer version; upgrade"), Store.open(path):
         pass
+    with pytest.raises(DatabaseUnusable, match="made by a newer version; upgrade"):
+        connect(path, write=False)
     assert path.read_bytes() == before
     assert beside(path) == []
 
@@ -430,6 +433,28 @@ def test_what_is_no_file_is_refused_before_a_lock_is_made_beside_it(path: Path, 
     with pytest.raises(DatabaseUnusable, match="this is no file; give another --db"), lock(path):
         pass
     assert beside(path) == []
+
+
+def test_a_lock_that_cannot_be_written_is_told_in_a_sentence(path: Path) -> None:
+    with no_file_larger_than(0), pytest.raises(DatabaseUnusable, match="the lock cannot be written: "), lock(path):
+        pass
+    with lock(path):
+        pass
+
+
+def test_who_chooses_pages_lets_the_log_be_emptied_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "PAGES_A_TRANSACTION", 3)
+    with Store.open(path) as store:
+        store.begin_run("urls.txt", "m", {})
+        store.apply(lines(0, 8))
+        with store.transaction("test") as db:
+            db.execute("UPDATE pages SET state = 'failed', reason = 'http_404'")
+        found = []
+        for batch in choose.to_retry(path, []):
+            found.append(batch.page_ids)
+            store.apply(lines(8, 9))
+            assert upkeep.empty_log(store._connection, path) == 0
+    assert found == [(1, 2, 3), (4, 5, 6), (7, 8)]
 
 
 def test_another_program_that_writes_is_waited_for_and_then_told_of(

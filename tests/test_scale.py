@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from command_line import article, serving_pages
 from fake_ollama import FakeOllama, serving
-from one_night import settings
+from one_night import settings, whole_night
 from test_store import PARTIAL, RECIPE, fetched, line, not_done, summarized
 
 from pipeline import queries, run, store
@@ -102,9 +102,9 @@ def test_no_statement_of_a_night_goes_through_a_table_for_each_page(tmp_path: Pa
         given = replace(settings(db, *options, "--allow-private-network", "--max-age", "0s"), words=50)
         for night in range(2):
             site.pages["/p1"] = article("Page 1", f"Another sentence of night {night}.")
-            assert run.run(given, lists(given, [str(urls)], Console(-1)), Console(-1, as_json=False)) == 3
+            assert whole_night(given, lists(given, [str(urls)], Console(-1)), Console(-1, as_json=False)) == 3
         again = Errand("resummarize", lambda _store, _fetch: [Chosen(tuple(range(1, 8)), False)], True, False)
-        assert run.run(replace(given, words=60), again, Console(-1)) == 0
+        assert whole_night(replace(given, words=60), again, Console(-1)) == 0
     kinds = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
     counts = Counter(shape(text) for text in traced if text.strip().startswith(kinds))
     example = {shape(text): text for text in traced}

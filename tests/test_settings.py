@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.settings import duration, from_files, server_url
+from pipeline.settings import duration, from_files, model_option, server_url
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,7 @@ def test_a_file_that_cannot_be_read_is_named(
     path.write_bytes(content) if content is not None else path.mkdir()
     with pytest.raises(UsageError, match=r"summarize-batch\.toml"):
         from_files({})
+
+
+def test_an_option_of_the_model_may_have_a_digit_in_its_name() -> None:
+    assert model_option("f16_kv=true") == ("f16_kv", True)

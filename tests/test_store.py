@@ -234,6 +234,12 @@ def test_a_forced_run_goes_on_too_where_it_was_killed(store: Store, path: Path) 
     assert rows(path, "SELECT reason FROM items WHERE run_id = 2 AND page_id = 1") == [{"reason": "fresh"}]
 
 
+def test_a_page_that_was_a_list_is_read_again_by_the_run_that_goes_on(store: Store) -> None:
+    killed_night(store)
+    store.apply(not_done(tasks(store)[0], Reason.LIST))
+    assert night_after(store) == ["3"]
+
+
 def test_what_failed_is_asked_for_again_by_another_errand_another_night_and_after_a_run_that_ended(
     store: Store,
 ) -> None:

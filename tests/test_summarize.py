@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import prompts, summarize, toolloop
+from pipeline import prompts, summarize, tokens, toolloop
 from pipeline.errors import PageFailed, TooLong, UsageError
 from pipeline.records import Answer, Chunk, Final, Partial, Reason, Request, ToolCall
 
@@ -87,6 +87,7 @@ def kit(model: Model, limit: int = 1_000, tools: bool = True, **other: Any) -> s
         measure=words,
         limit=limit,
         accept=lambda written, source: written.strip(),
+        keep=lambda written, source: written.strip(),
         worth=lambda summary, key_points, source: 1.0,
     )
     return replace(made, **other)
@@ -373,3 +374,29 @@ def test_a_short_text_is_its_own_summary_without_the_marks_of_markdown() -> None
     assert summarize.verbatim(text) == Final("Notice The gate is shut. until noon", ())
     assert not summarize.is_short("word " * 101, summarize.Style())
     assert not summarize.is_short("字" * 900, summarize.Style())
+
+
+def test_a_title_that_leaves_no_room_for_the_parts_is_left_out() -> None:
+    model = Model(lambda shown: "w " * 10, reduced="r " * 5)
+    parts = [f"part {n} " for n in range(8)]
+    assert summed(model, *parts, limit=40, title="title " * 38).summary == "The whole."
+    assert not any("title" in message.content for request in model.requests for message in request.messages)
+
+
+def test_a_key_point_is_cut_where_the_server_heeds_no_bound() -> None:
+    model = Model()
+    model.final = json.dumps({"summary": "The whole.", "key_points": ["One. " * 300, "word " * 300]})
+    points = summed(model, "alpha").key_points
+    assert len(points) == 2
+    assert all(0 < len(point) <= summarize.LONGEST_POINT for point in points)
+
+
+def test_the_room_of_a_part_is_what_the_conversation_leaves_also_with_a_long_url() -> None:
+    url = f"http://a.example/{'2718-28' * 40}"
+    model = Model()
+    limit = summarize.limit(url, summarize.Style(), "", prompts.load(), 4_096, tokens.estimate)
+    summed(model, "alpha " * 200, limit=limit, url=summarize.spoken(url), measure=tokens.estimate)
+    last = model.requests[-1]
+    told = [message.content.replace("alpha", "") for message in last.messages]
+    calls = [json.dumps({"name": call.name, "arguments": call.arguments}) for m in last.messages for call in m.calls]
+    assert limit + sum(map(tokens.estimate, [*told, *calls])) + last.num_predict <= 4_096

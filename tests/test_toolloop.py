@@ -38,6 +38,13 @@ def job() -> toolloop.Job[str]:
     )
 
 
+def nested(depth: int) -> object:
+    value: object = 2
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def said(text: str = "", *calls: ToolCall) -> Answer:
     return Answer(text, calls, 100, 10, 1.0)
 
@@ -293,6 +300,22 @@ def test_what_a_model_has_shown_counts_also_when_its_answer_is_no_good() -> None
     assert ability.mode is PRIME
 
 
+@pytest.mark.parametrize("reason", [Reason.LLM_EMPTY, Reason.LLM_TRUNCATED, Reason.OUTPUT_REJECTED])
+def test_what_was_no_answer_in_plain_words_is_asked_for_by_a_schema(reason: Reason) -> None:
+    requests: list[Request] = []
+
+    def read(text: str) -> str:
+        raise PageFailed(reason)
+
+    async def chat(request: Request) -> Answer:
+        requests.append(request)
+        return said("…")
+
+    asked = replace(job(), read=read, schema_again={"type": "object"})
+    assert asyncio.run(toolloop.run(asked, chat, toolloop.Mode.PRIME)).value == "…"
+    assert [request.schema for request in requests] == [None, {"type": "object"}]
+
+
 def test_a_prompt_that_is_too_long_is_not_sent_again() -> None:
     requests: list[Request] = []
 
@@ -375,7 +398,7 @@ def test_a_spelling_that_means_the_page_is_right(url: str) -> None:
     assert summarize.wrong_call(ToolCall("get_page", {"url": url, "part": 2}), URL, 2) is None
 
 
-@pytest.mark.parametrize("part", [0, 99, -1, "two", None, 1e9, [2], True, "", {}])
+@pytest.mark.parametrize("part", [0, 99, -1, "two", None, 1e9, [2], True, "", {}, nested(2_000)])
 def test_another_part_is_wrong_and_the_right_one_is_named(part: object) -> None:
     error = summarize.wrong_call(ToolCall("get_page", {"url": URL, "part": part}), URL, 2)
     assert error is not None

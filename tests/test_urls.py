@@ -103,6 +103,10 @@ def test_a_list_may_come_from_a_windows_editor(tmp_path: Path, encoding: str) ->
         ("file:///etc/passwd", Reason.BLOCKED_SCHEME),
         ("javascript:alert(1)", Reason.BLOCKED_SCHEME),
         ("http://user:hunter2@a.example/", Reason.BLOCKED_CREDENTIALS),
+        ("http://user:p@hunter2@a.example/", Reason.BLOCKED_CREDENTIALS),
+        ("http://user:p/hunter2@a.example/", Reason.BAD_URL),
+        ("http://user:p#hunter2@a.example/", Reason.BAD_URL),
+        ("http://user:p hunter2@a.example/", Reason.BAD_URL),
     ],
 )
 def test_a_line_that_is_no_url_is_a_line_with_a_reason(tmp_path: Path, text: str, reason: Reason) -> None:

@@ -194,3 +194,11 @@ def test_numbers_in_a_row_that_may_each_be_two_have_a_bounded_number_of_meanings
     """Added up each with all before it they had thousands, and 400 of them took 20 seconds."""
     found = numerals.numbers("1.234兆 " + "1.234千 1.235千 " * 30)
     assert max(len(number.scaled) for number in found) < 5 * numerals.MOST_SUMS
+
+
+@pytest.mark.parametrize(
+    "text", ["hundred " * 3_000, "twenty one hundred and " * 3_000, "一二三" * 2_000, "百" * 5_000]
+)
+def test_no_run_of_numerals_is_too_long(text: str) -> None:
+    assert verify.flags("It has 4711 parts.", (), text) == ("number:4711",)
+    assert verify.flags("It has 4711 parts.", (text[:400],), "二千五百 parts, 九百八十七 of them, and nothing else")

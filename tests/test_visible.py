@@ -46,6 +46,13 @@ def test_what_is_hidden_from_a_reader_is_no_text(name: str) -> None:
     assert LAST in found.text
 
 
+@pytest.mark.parametrize("name", CHANNELS["hidden"])
+def test_it_is_none_either_in_a_page_that_leaves_out_the_tags_of_head_and_body(name: str) -> None:
+    found = document(f"<title>Boats</title><article>{ARTICLE}{CHANNELS['hidden'][name].replace('CANARY', CANARY)}")
+    assert CANARY not in found.text
+    assert SENTENCE in found.text
+
+
 @pytest.mark.parametrize("name", CHANNELS["visible"])
 def test_what_is_shown_to_a_reader_is_text(name: str) -> None:
     assert CANARY in document(channel(CHANNELS["visible"][name])).text
@@ -225,3 +232,19 @@ def test_colours_are_the_same_in_whatever_form() -> None:
         styles.color(form) for form in ("white", "#fff", "#ffffff", "rgb(255, 255, 255)", "rgba(255,255,255,1)")
     } == {"#ffffff"}
     assert [styles.color(form) for form in ("", "transparent", "var(--ink)", "#ff", "rgba(0,0,0,0)")] == [""] * 5
+
+
+@pytest.mark.parametrize("tag", ["article", "main", "section", "header", "figure", "div", "p", "custom-element"])
+@pytest.mark.parametrize("start", ["<!doctype html><title>T</title>", "<head><title>T</title></head>", ""])
+def test_a_page_that_leaves_out_its_body_is_read_as_one_that_has_it(tag: str, start: str) -> None:
+    """As it may (HTML Living Standard, 13.1.2.4), and as programs that make pages small do."""
+    inner = f"<h1>Boats</h1>{ARTICLE}<p hidden>Nobody sees this.</p>"
+    seen = see(f"{start}<{tag}>{inner}</{tag}> and a tail <p>The last line.</p>")
+    assert seen
+    body = seen.tree.find("body")
+    assert body is not None
+    words = " ".join("".join(body.itertext()).split())
+    assert "Nobody" not in words
+    assert seen.hidden_characters == len("Nobody sees this.")
+    assert words.startswith("Boats")
+    assert words.endswith("and a tail The last line.")

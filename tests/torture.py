@@ -26,9 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fake_ollama
 from aiohttp import web
-from fake_ollama import Body, FakeOllama, entered, right_call
+from fake_ollama import Body, FakeOllama, right_call, running
 from one_night import shown
 
 from pipeline import tokens
@@ -295,10 +294,10 @@ def a_world(folder: Path, size: int = 1) -> Iterator[World]:
         for _ in range(HOSTS):
             pages = web.Application(middlewares=[world.watched("site")])
             pages.router.add_get("/{path:.*}", world.page)
-            world.origins.append(stack.enter_context(entered(_served(pages))))
+            world.origins.append(stack.enter_context(running(pages)))
         model = fake.app()
         model.middlewares.insert(0, world.watched("model"))
-        fake.url = stack.enter_context(entered(_served(model)))
+        fake.url = stack.enter_context(running(model))
         world.variables = {"PATH": os.environ["PATH"], "TMPDIR": str(folder / "tmp")}
         world.forks = subprocess.Popen(
             [sys.executable, str(KILLED), "forks"],
@@ -311,10 +310,6 @@ def a_world(folder: Path, size: int = 1) -> Iterator[World]:
         with world.forks:
             yield world
             world.forks.stdin.close()
-
-
-def _served(app: web.Application) -> Any:
-    return fake_ollama._site(app)
 
 
 # A start
@@ -405,7 +400,8 @@ def _processes(token: str) -> list[int]:
 _COLUMNS = {
     "pages": (
         "key, url, host, state, reason, detail, title, author, site, language, published, final_url, http_status, "
-        "etag, last_modified, failures, not_before IS NULL, fetched_at IS NULL, changed_at IS NULL, text_hash"
+        "etag, last_modified, failures, hidden_characters, canonical, marks, "
+        "not_before IS NULL, fetched_at IS NULL, changed_at IS NULL, text_hash"
     ),
     "texts": "hash, text, characters",
     "chunks": "text_hash, number, start, end, tokens, hash",
@@ -620,19 +616,24 @@ def faults(world: World, db: Path, was_killed: bool) -> list[str]:
     if not was_killed:
         found += [f"beside the database: {path.name}" for path in db.parent.glob(f"{db.name}-*")]
     with closing(sqlite3.connect(db)) as connection:
-        for said, query in _INVARIANTS.items():
+        for said, query in (INVARIANTS | AT_THE_END).items():
             found += [f"{said}: {row}" for row in connection.execute(query)]
-        if night_lines := world.night < len(NIGHTS) - 1:
-            known = {url for (url,) in connection.execute("SELECT url FROM pages")}
-            wanted = lines(world.night, world.origins, world.size)
-            found += [f"no row for {line}" for line in wanted if night_lines and line not in known]
+        known = {url for (url,) in connection.execute("SELECT url FROM pages")}
+    wanted = lines(min(world.night, 1), world.origins, world.size)
+    found += [f"no row for {line}" for line in wanted if line not in known]
     return found
 
 
-_INVARIANTS = {
+AT_THE_END = {
     "a page of the last run without an end": """
         SELECT page_id FROM items WHERE run_id = (SELECT max(id) FROM runs) AND ended_at IS NULL
     """,
+    "a run that stands as running": """
+        SELECT id FROM runs WHERE state = 'running'
+    """,
+}
+"""What may not be when a night has come to its end."""
+INVARIANTS = {
     "a summary twice": """
         SELECT page_id, text_hash, recipe FROM summaries GROUP BY 1, 2, 3 HAVING count(*) > 1
     """,
@@ -652,10 +653,8 @@ _INVARIANTS = {
         SELECT texts.hash FROM texts JOIN chunks ON chunks.text_hash = texts.hash
         GROUP BY texts.hash HAVING sum(end - start) <> characters OR max(end) <> characters OR min(start) <> 0
     """,
-    "an earlier run that stands as running": """
-        SELECT id FROM runs WHERE state = 'running'
-    """,
 }
+"""What may not be at any time."""
 
 
 def differences(wanted: Mapping[str, Rows], found: Mapping[str, Rows]) -> list[str]:

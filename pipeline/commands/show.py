@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline import queries
 from pipeline.errors import UsageError
 from pipeline.store import connect, translated
-from pipeline.urls import normal_form
+from pipeline.urls import normal_form, shown
 
 
 def page(db: Path, url: str) -> sqlite3.Row:
@@ -67,7 +67,7 @@ def find(connection: sqlite3.Connection, db: Path, url: str, *, redirected: bool
     if found is None and redirected:
         found = next((row for row in connection.execute(queries.REDIRECTED) if _key(row["final_url"]) == key), None)
     if found is None:
-        raise UsageError(f"{url} is not in {db}: summarize-batch list --db {shlex.quote(str(db))} shows what is")
+        raise UsageError(f"{shown(url)} is not in {db}: summarize-batch list --db {shlex.quote(str(db))} shows what is")
     return found
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from string import Template
+from string import Template, punctuation
+from urllib.parse import quote
 
 from pipeline.errors import UsageError
 
@@ -92,3 +93,9 @@ def fenced(page_text: str, secret: bytes) -> str:
 def defused(page_text: str) -> str:
     """The text with a word joiner inside of what a chat template or our boundary would take for its own."""
     return _TEMPLATE_TOKENS.sub(lambda match: f"{match[0][0]}\u2060{match[0][1:]}", page_text)
+
+
+def escaped(url: str) -> str:
+    """A URL in ASCII, with what `defused` looks for percent-encoded: it still leads to where it did."""
+    plain = _TEMPLATE_TOKENS.sub(lambda match: quote(match[0], safe=""), url)
+    return quote(plain, safe=punctuation, errors="replace")

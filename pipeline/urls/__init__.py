@@ -14,7 +14,7 @@ from __future__ import annotations
 from pipeline.urls.formats import entries, is_list
 from pipeline.urls.items import Entry, Unreadable
 from pipeline.urls.keys import TRACKING_PARAMETERS, host_of, normal_form
-from pipeline.urls.lines import Check, parse, shown
+from pipeline.urls.lines import Check, masked, parse, shown
 from pipeline.urls.sources import LIST_PREFIX, Fetch, check_sources, lines_of_page, read
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "host_of",
     "is_list",
     "lines_of_page",
+    "masked",
     "normal_form",
     "parse",
     "read",

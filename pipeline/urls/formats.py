@@ -10,7 +10,7 @@ from typing import TextIO
 from pipeline.urls import apart, bookmarks, feeds, markdown, outlines, plain, sitemaps
 from pipeline.urls.items import Entry, Item, Unreadable
 from pipeline.urls.kinds import NO_LISTS, Kind
-from pipeline.urls.streams import HEAD_BYTES, Source, decoded
+from pipeline.urls.streams import Source, decoded
 
 READERS: dict[Kind, Callable[[TextIO, str], Iterator[Item]]] = {
     Kind.TEXT: lambda text, base: plain.entries(text),
@@ -61,9 +61,12 @@ def entries(body: bytes, base_url: str, charset: str = "") -> tuple[Entry, ...]:
 
 
 def is_list(body: bytes) -> bool:
-    """Whether a page that was fetched is a feed, a sitemap or an OPML outline. It is not unpacked for that."""
-    with decoded(io.BytesIO(body[:HEAD_BYTES])) as source:
-        return source.kind in (Kind.FEED, Kind.SITEMAP, Kind.OUTLINE)
+    """Whether a page that was fetched is a feed, a sitemap or an OPML outline, packed or not, by how it begins."""
+    try:
+        with decoded(io.BytesIO(body)) as source:
+            return source.kind in (Kind.FEED, Kind.SITEMAP, Kind.OUTLINE)
+    except Unreadable:
+        return False
 
 
 def _listing_of_bytes(body: bytes, base: str, charset: str) -> Listing:

@@ -14,7 +14,9 @@ from pipeline.urls.plain import entry_of
 
 SHOWN_CHARACTERS = 200
 
-_PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
+_PASSWORD = re.compile(r"(?<=//)[^/?#\s]*@")
+_PERHAPS_PASSWORD = re.compile(r"(?<=//)[^/@\s]*:.*@")
+"""Of a line that is no URL: a password may have a slash or a space in it."""
 _OF_THE_LINE = (Reason.BAD_URL, Reason.BLOCKED_SCHEME, Reason.BLOCKED_CREDENTIALS)
 """What cannot change until the line does; all else is judged when the page is asked for."""
 
@@ -45,11 +47,23 @@ def line_of(entry: Entry, origin: str, check: Check, secret: bytes) -> Line:
 def bad_line(text: str, origin: str, secret: bytes, refused: Refusal) -> Line:
     """The row of what cannot be fetched; the same text is the same row tomorrow."""
     name = hmac.new(secret, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()[:32]
-    return Line(shown(text), f"line:{name}", "", origin, reason=refused.reason, detail=shown(refused.detail))
+    return Line(
+        shown(_PERHAPS_PASSWORD.sub("***@", text)),
+        f"line:{name}",
+        "",
+        origin,
+        reason=refused.reason,
+        detail=shown(refused.detail),
+    )
+
+
+def masked(text: str) -> str:
+    """A text without the credentials of the URLs in it."""
+    return _PASSWORD.sub("***@", text)
 
 
 def shown(text: str) -> str:
     """What may be shown of a text from outside: escaped, without credentials, at most 200 characters."""
-    masked = _PASSWORD.sub("***@", text[: 4 * SHOWN_CHARACTERS])
-    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in masked)
+    whole = masked(text[: 4 * SHOWN_CHARACTERS])
+    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole)
     return safe if len(safe) <= SHOWN_CHARACTERS else safe[: SHOWN_CHARACTERS - 1] + "…"

@@ -13,7 +13,7 @@ from pipeline.records import Line, Page, Reason, Refusal
 from pipeline.urls.formats import Listing, items, listing
 from pipeline.urls.items import Entry, Item, LeftOut, Unreadable
 from pipeline.urls.keys import normal_form
-from pipeline.urls.lines import Check, bad_line, line_of, parse, shown
+from pipeline.urls.lines import Check, bad_line, line_of, masked, parse, shown
 from pipeline.urls.streams import can_be_read_twice, decoded, opened
 
 COMMAND_LINE = "command line"
@@ -70,10 +70,11 @@ def read(
     Raises `UsageError` for a file that cannot be read at all.
     """
     for source in sources:
-        reading = _Reading(source, check, secret, since, fetch, note)
+        url = _list_url(source)
+        reading = _Reading(masked(source) if url else source, check, secret, since, fetch, note)
         if _is_url(source):
             yield parse(source, COMMAND_LINE, check, secret)
-        elif url := _list_url(source):
+        elif url:
             yield from _from_web(url, 0, reading)
         else:
             yield from _from_file(reading)
