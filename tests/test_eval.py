@@ -62,14 +62,14 @@ def writes_numbers(body: Body) -> Body:
     if body.get("tools"):
         return {"content": "", "tool_calls": [{"function": right_call(body)}]}
     found = [each for each in re.split(r"(?<=[.!?])\s", shown(body)) if re.search(r"\d", each)]
-    text = " ".join(found)[:160]
+    text = " ".join(found)[:300]
     return {"content": json.dumps({"summary": text, "key_points": ["One fact."]}) if body.get("format") else text}
 
 
 def test_the_script_counts_what_maps_summary_and_the_first_window_keep() -> None:
     with serving(FakeOllama(writes_numbers, count=lambda text: 2 * tokens_of(text))) as fake:
         script = Path(eval_run.__file__)
-        options = ["--host", fake.url, "--model", "fake", "--texts", "2", "--json"]
+        options = ["--host", fake.url, "--model", "fake", "--texts", "2", "--num-ctx", "2048", "--json"]
         done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=True)
     first, second, both = json.loads(done.stdout)
     assert [first["text"], second["text"], both["text"]] == [*sorted(FACTS)[:2], "all"]
