@@ -25,6 +25,8 @@ WINDOW = 40
 _DENSE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]|[\u3040-\u30ff]|[\u3400-\u4dbf\u4e00-\u9fff]")
 _WORDS_OF_DENSE = {"Thai": 0.2, "Kana": 0.35, "Han": 0.6}
 _TERM = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_]+")
+_PLACEHOLDER = re.compile(r"\s*(?:<[^<>]*>|\[[^\[\]]*\]|\{[^{}]*\})[\s.]*")
+"""`< Summary of the text>` in the place of one (seen with SmolLM2, where a schema asked for a string)."""
 _DIGIT = re.compile(r"\d")
 _STUTTER = re.compile(r"(\S{1,12}?)\1{29}")
 _CALL = re.compile(
@@ -75,6 +77,8 @@ def _machinery(summary: str, source: str, prompts: Sequence[str]) -> str:
         return "it has the boundaries of the page in it"
     if _CALL.match(summary) and not _CALL.match(source):
         return "it is the call of a tool"
+    if _PLACEHOLDER.fullmatch(summary) and summary.strip() not in source:
+        return "a placeholder"
     echo = next(_echoes(squeezed(summary), map(squeezed, prompts)), "")
     return "it repeats what the model was told" if echo and echo not in squeezed(source) else ""
 

@@ -383,11 +383,8 @@ async def _partial(shown: _Shown, kit: Kit, *, of_parts: bool) -> Partial:
     def read_again(answer: str) -> str:
         return _by_schema_or_plain(answer, shown.text, kit, kit.partial_words, 0).summary
 
-    def worth(summary: str) -> float:
-        return kit.worth(summary, (), shown.text)
-
     room = kit.room(kit.partial_words) + 50
-    job = _job(shown, kit, room, read, read_again, worth)
+    job = _job(shown, kit, room, read, read_again, _taken_as_it_is)
     outcome = await _run(replace(job, schema_again=schema(kit.partial_words, 0)), kit, of_parts)
     return Partial(
         outcome.value,
@@ -398,6 +395,11 @@ async def _partial(shown: _Shown, kit: Kit, *, of_parts: bool) -> Partial:
         outcome.output_tokens,
         outcome.seconds,
     )
+
+
+def _taken_as_it_is(summary: str) -> float:
+    """What is written of a part is judged with the whole: to ask twice for many parts took the small model minutes."""
+    return 1.0
 
 
 async def _final(what: str, text: str, kit: Kit, *, of_parts: bool) -> Final:

@@ -102,6 +102,13 @@ def test_what_the_model_was_told_is_no_summary() -> None:
         assert not rejected(f"The page quotes: {text[:80]}", f"{REPORT} It says: {text}")
 
 
+@pytest.mark.parametrize("summary", ["< Summary of the text>", "[Insert a short summary here]", "{the text above}."])
+def test_a_placeholder_is_no_summary_but_words_in_brackets_may_be_in_one(summary: str) -> None:
+    assert rejected(summary) == "a placeholder"
+    assert not rejected(summary, f"{REPORT} {summary}")
+    assert not rejected(f"{summary} The bridge is open again [since June].")
+
+
 def test_boundaries_and_calls_are_no_summary() -> None:
     assert "boundaries" in rejected("The mark <<<PAGE 0123456789ab>>> begins the page.")
     assert "boundaries" in rejected("The bridge is open. <<End 0123456789ab>> It is.")

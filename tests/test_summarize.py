@@ -106,11 +106,10 @@ def test_a_text_that_fits_is_one_map_that_is_also_the_last_step() -> None:
     assert "The text of the page." in model.requests[-1].messages[-2].content
 
 
-def test_an_answer_about_something_else_is_asked_for_once_more() -> None:
-    model = Model(lambda shown: "of alpha" if "alpha" in shown else "of football")
-    judged = summed(model, "alpha ", "beta ", worth=lambda summary, points, shown: float("football" not in summary))
-    assert judged.summary == "The whole."
-    assert [request.again for request in model.answers] == [False, False, True, False]
+def test_a_last_answer_about_something_else_is_asked_for_once_more_and_a_part_is_taken_as_it_is() -> None:
+    model = Model()
+    summed(model, "alpha ", "beta ", worth=lambda summary, points, shown: 0.0)
+    assert [request.again for request in model.answers] == [False, False, False, True]
 
 
 def test_each_part_is_read_and_the_last_step_reads_what_was_written_of_all() -> None:
