@@ -296,11 +296,12 @@ class _Llama:
         parameters.verbosity = -1
         # It insists on an HTTP server of its own; in a folder of mode 0700 nobody else can reach that.
         parameters.hostnames = [os.path.join(self._folder.name, "s.sock")]
-        # The threads wait for each other at each token. Beside one busy program on two cores, two of them wrote 20
-        # tokens/s and one 62 (alone: 71 and 50). A prompt is read in larger steps, and by all (170 for 105 tokens/s).
-        cores = os.cpu_count() or 1
-        parameters.cpuparams.n_threads = max(1, cores // 2)
-        parameters.cpuparams_batch.n_threads = cores
+        # The threads wait for each other at each step, so one that is held up holds up all. Beside one or two busy
+        # programs on two cores, two of them read 25 to 100 tokens/s and one 140 to 200; they wrote 20, and one 62.
+        # (Alone two read 1.6 times as fast as one.)
+        threads = max(1, (os.cpu_count() or 1) // 2)
+        parameters.cpuparams.n_threads = threads
+        parameters.cpuparams_batch.n_threads = threads
         if self._model.path.name == _PACKAGED:
             # Its own template puts a system message before conversations that have none; Ollama's does not.
             parameters.chat_template = "chatml"

@@ -32,8 +32,8 @@ SALT = "/library/essays/salt/"
 THREAD = "/r/pathofexile/comments/1abcde/first_league_start_righteous_fire_or_toxic_rain/"
 SOME_FAILED = 3
 FAKE = ("--model", "fake", "--num-ctx", "2048", "--language", "en")
-SMALL = ("--model", embedded.MODEL, "--num-ctx", str(embedded.DEFAULT_CONTEXT), "--language", "en")
-"""As the demo."""
+SMALL = ("--model", embedded.MODEL, "--num-ctx", str(embedded.DEFAULT_CONTEXT), "--language", "en", "--words", "60")
+"""As the demo, but for summaries that are sooner written."""
 BEYOND_THE_MODEL = ("output_rejected", "llm_truncated")
 """Why the small model may have no summary of a page or two: how many, the books tell."""
 

@@ -25,7 +25,6 @@ CASES = {
     "Korean": "auto",
     "code": "primed",
     "an injection": "auto",
-    "emoji and combining marks": "auto",
 }
 """Kind of text → whether the model is told of the tool."""
 LEAST_PARTS = 2
