@@ -288,8 +288,12 @@ class _Llama:
         self._folder = TemporaryDirectory(prefix="summarize-batch-")
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(self._model.path)
-        parameters.n_ctx = served
-        parameters.n_parallel = 1
+        # Two places, of which one computes: one keeps the beginning of the questions (system, tools) and one that of
+        # the answers, for requests that are half the same. A second question is then read in 0.6 s, not in 1.9.
+        parameters.n_ctx = served * 2
+        parameters.n_parallel = 2
+        parameters.slot_prompt_similarity = 0.5
+        parameters.cache_idle_slots = False
         parameters.n_batch = _BATCH
         parameters.cache_ram_mib = 0
         parameters.fit_params = False  # the search for what fits costs a second load
