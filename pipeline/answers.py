@@ -63,6 +63,8 @@ MOST_MEMBERS = 64
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:+-]{1,40})", re.IGNORECASE | re.ASCII)
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 """The binary data bytes of the WHATWG MIME sniffing standard."""
+_LINK = re.compile(r"<([^<>]*+)>((?:[^<>\",]++|\"[^\"]*+\")*+)")
+_PARAMETER = re.compile(r";\s*+([\w!#$&+.^`|~*-]++)\s*+(?:=\s*+(?:\"([^\"]*+)\"|([^\s;,\"]*+)))?")
 _PLAIN_VALUE = re.compile(r"[\x20-\x7e]{1,1000}")
 
 
@@ -117,6 +119,18 @@ def after_redirects(refused: Refusal, chain: Sequence[str], stands_for: Mapping[
 def validator(value: str) -> str:
     """An `ETag` or `Last-Modified` as it may be stored and sent; empty if it has characters of no header."""
     return value if _PLAIN_VALUE.fullmatch(value) else ""
+
+
+def canonical_link(links: Iterable[str]) -> str:
+    """Where the values of `Link` say that a page really lies (RFC 8288, 6596), as they say it; empty if they do not."""
+    for target, parameters in (link for value in links for link in _LINK.findall(value)):
+        said: dict[str, str] = {}
+        for name, quoted, bare in _PARAMETER.findall(parameters):
+            said.setdefault(name.lower(), (quoted or bare).lower())
+        # One with an anchor is said of something else.
+        if "canonical" in said.get("rel", "").split() and "anchor" not in said:
+            return str(target).strip()
+    return ""
 
 
 def media_type(content_type: str) -> str:

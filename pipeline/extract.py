@@ -22,6 +22,7 @@ import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin, urlsplit
@@ -171,6 +172,13 @@ def read_page(page: Page, *, comments: bool = True) -> Document | Refusal:
 
     Without `comments` what readers have written under it is left out, which are also the replies of a thread.
     """
+    found = _read(page, comments)
+    if isinstance(found, Refusal) or found.canonical:
+        return found
+    return replace(found, canonical=_canonical(page.canonical, page.final_url))
+
+
+def _read(page: Page, comments: bool) -> Document | Refusal:
     if is_pdf(page.content_type, page.body):
         return _from_pdf(page.body)
     text = decode(page.body, page.charset)

@@ -366,7 +366,8 @@ class Fetcher:
         etag, modified = (answers.validator(response.headers.get(name, "")) for name in ("ETag", "Last-Modified"))
         way = tuple(chain[1:])
         asked = marks.in_headers(response.headers.getall("X-Robots-Tag", ()))
-        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way, asked)
+        lies_at = answers.canonical_link(response.headers.getall("Link", ()))
+        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way, asked, lies_at)
 
     async def _body(self, response: aiohttp.ClientResponse, errand: _Errand) -> bytes:
         most = self._most_bytes(errand)
