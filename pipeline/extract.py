@@ -144,8 +144,7 @@ def _scheduled(pool: pebble.ProcessPool, read: Read, seconds: float, page: Page)
 
 def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
     """What a worker runs. The bound on its time is the pool's; this one counts when there is no pool any more."""
-    soon = int(time.process_time() + seconds) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soon, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    _limit_to(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 2)
     try:
         return read(page)
     except MemoryError:
@@ -158,6 +157,12 @@ def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
     finally:
         if len(page.body) > LARGE_BYTES:
             _forget()
+
+
+def _limit_to(kind: int, most: int) -> None:
+    """Sets a limit of this process, but none above that which it was started with (`ulimit`): no one else may."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _forget() -> None:
@@ -287,7 +292,7 @@ def _start_worker(parent: int, most_bytes: int) -> None:
     if sys.platform == "linux":
         # The signal comes when the thread ends that started the worker: that of the pool, or of the program.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+        _limit_to(resource.RLIMIT_AS, most_bytes)
     if os.getppid() != parent:
         os._exit(1)
     logging.disable(logging.CRITICAL)  # of the libraries: what came of a page is said once, by us

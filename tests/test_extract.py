@@ -366,10 +366,36 @@ def test_a_worker_keeps_nothing_of_a_large_page() -> None:
 
 
 def test_workers_are_spawned_and_bounded_in_memory_and_processor_time() -> None:
-    cpu_seconds, bytes_, method = document(extracted(["limits"], seconds=20.0, most_bytes=MOST_BYTES)[0]).text.split()
-    assert method == "spawn"
+    said = document(extracted(["limits"], seconds=20.0, most_bytes=MOST_BYTES)[0]).text
+    cpu_seconds, bytes_, method, interrupt = said.split()
+    assert (method, interrupt) == ("spawn", "ignored")
     assert 20 <= int(cpu_seconds) <= 60
     assert int(bytes_) == (MOST_BYTES if sys.platform == "linux" else int(bytes_))
+
+
+UNDER_ULIMIT = """
+import asyncio, resource
+from readers import Extractor, act, page
+
+async def main():
+    async with Extractor(1, 600.0, read=act) as extractor:
+        print((await extractor.extract(page("limits"))).text)
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
+    resource.setrlimit(resource.RLIMIT_CPU, (300, 300))
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the space of addresses is not bounded")
+def test_a_worker_is_bounded_by_what_its_night_is_bounded_by(tmp_path: Path) -> None:
+    """Under `ulimit` no worker came up: who is not root may not raise a limit, and nobody may set one above it."""
+    (tmp_path / "night.py").write_text(UNDER_ULIMIT)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, str(tmp_path / "night.py")]
+    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert ran.stdout.split()[:2] == ["300", str(3 << 29)], ran.stderr
 
 
 def test_a_page_that_is_no_longer_waited_for_is_stopped() -> None:
@@ -413,6 +439,11 @@ def test_workers_die_with_a_parent_that_is_killed_also_when_they_are_busy(tmp_pa
                 ends.unregister(descriptor)
                 os.close(descriptor)
             alive -= len(ended)
+
+
+def test_a_worker_whose_parent_was_gone_before_it_began_ends() -> None:
+    begin = "import os; from pipeline.extract import _start_worker; _start_worker(os.getpid(), 1 << 40)"
+    assert subprocess.run([sys.executable, "-c", begin], cwd=ROOT, check=False).returncode == 1
 
 
 def test_a_real_page_goes_through_a_worker_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
