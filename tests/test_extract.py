@@ -195,9 +195,13 @@ WALLS = {
         Reason.JS_SHELL,
         f"<h1>site.test</h1><p>Verify you are human by completing this.</p>{SCRIPT}",
     ),
+    "a check for robots by letters": (
+        Reason.JS_SHELL,
+        f"<p>Enter the letters below. We just need to make sure that you are not a robot.</p>{SCRIPT}",
+    ),
     "a question about cookies": (Reason.CONSENT_WALL, f"<div><p>{COOKIES}</p>{ACCEPT}</div>"),
     "one in a banner": (Reason.CONSENT_WALL, f'<div class="cookie-banner"><p>{COOKIES}</p>{ACCEPT}</div>'),
-    "one in German": (
+    "a question about cookies in German": (
         Reason.CONSENT_WALL,
         "<p>Wir verwenden Cookies und brauchen Ihre Einwilligung.</p><button>Alle akzeptieren</button>",
     ),
@@ -213,6 +217,14 @@ WALLS = {
         Reason.PAYWALL,
         '<script type="application/ld+json">{"@type":"NewsArticle","isAccessibleForFree":false}</script>'
         f"<article><p>{SENTENCE}</p></article>",
+    ),
+    "one that is for those who pay": (
+        Reason.PAYWALL,
+        f"<article><h1>Boats</h1><p>{SENTENCE}</p><p>This post is for paid subscribers</p></article>",
+    ),
+    "one in German": (
+        Reason.PAYWALL,
+        "<article><p>Der Rat hat den Kai geschlossen.</p><p>Jetzt Abo abschließen und weiterlesen</p></article>",
     ),
     "one behind a box": (
         Reason.PAYWALL,
@@ -234,6 +246,27 @@ WALLS = {
         "<h1>404</h1><p>There is nothing here, or there is nothing any more.</p>",
     ),
     "no such page in German": (Reason.SOFT_404, "<h1>Seite nicht gefunden</h1><p>Hier ist leider nichts zu sehen.</p>"),
+    "no such page that cannot be found": (
+        Reason.SOFT_404,
+        "<h1>Oops! That page can&rsquo;t be found.</h1><p>It looks like nothing was found at this location.</p>",
+    ),
+    "no such page that is not available": (
+        Reason.SOFT_404,
+        "<h1>Sorry, this page isn't available.</h1><p>The link you followed may be broken.</p>",
+    ),
+    "no such page that does not exist in German": (
+        Reason.SOFT_404,
+        "<h1>Diese Seite existiert nicht</h1><p>Zur Startseite geht es hier entlang.</p>",
+    ),
+    "no such page in French": (Reason.SOFT_404, "<h1>Cette page n’existe plus</h1><p>Retour à l’accueil du site.</p>"),
+    "no such page in Spanish": (Reason.SOFT_404, "<h1>La página que buscas no existe</h1><p>Vuelve al inicio.</p>"),
+    "no such page in Italian": (Reason.SOFT_404, "<h1>La pagina non esiste</h1><p>Torna alla pagina iniziale.</p>"),
+    "no such page in Polish": (Reason.SOFT_404, "<h1>Nie znaleziono strony</h1><p>Mogła zostać usunięta.</p>"),
+    "no such page by number in Russian": (Reason.SOFT_404, "<h1>Ошибка 404</h1><p>Такой страницы нет на сайте.</p>"),
+    "no such page in Japanese": (
+        Reason.SOFT_404,
+        "<h1>ページが見つかりません</h1><p>削除されたか、名前が変更されました。</p>",
+    ),
     "no such page in Korean": (Reason.SOFT_404, "<h1>페이지를 찾을 수 없습니다</h1><p>주소를 다시 확인해 주세요.</p>"),
     "no such page in Chinese": (Reason.SOFT_404, "<h1>页面不存在</h1><p>您要找的内容可能已被删除。</p>"),
 }
@@ -249,6 +282,9 @@ PAGES = {
     "a recipe for cookies": "<h1>Oat cookies</h1><p>Stir 200 g of oats into the butter. They take ten minutes.</p>"
     f"<div class=cookie-banner><p>{COOKIES}</p>{ACCEPT}</div>",
     "a text about pages that are not found": f"<h1>Page not found: a history of the 404</h1>{ARTICLE * 2}",
+    "a short text about a page that is gone": f"<h1>The page that the keeper tore out</h1>{SHORT}",
+    "a short text about a subscription": f"<h1>A season ticket for the quay</h1>{SHORT}<p>Our subscribers read on.</p>",
+    "a short text about a robot": f"<h1>The crane is not a robot</h1>{SHORT}{SCRIPT}",
     "a short text about logging in": f"<h1>How boats log in to the harbour</h1>{SHORT}",
     "a text about subscribers": f"<article>{ARTICLE}<p>The paper says: subscribe to continue reading.</p></article>",
     "a free text": '<script type="application/ld+json">{"@type":"NewsArticle","isAccessibleForFree":true}</script>'
