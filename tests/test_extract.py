@@ -20,6 +20,7 @@ import demo_site
 import pytest
 from readers import MOST_BYTES, act, page
 
+from pipeline import extract
 from pipeline.extract import Extractor, clean, read_page
 from pipeline.records import Document, Reason, Refusal
 
@@ -359,6 +360,12 @@ def test_a_worker_that_dies_loses_its_page_only(way: str) -> None:
 
 def test_a_worker_that_leaves_without_an_answer_is_not_waited_for_longer_than_the_limit() -> None:
     assert reasons(extracted(["exit", "pid"], seconds=0.2)) == [Reason.EXTRACT_TIMEOUT, None]
+
+
+def test_a_pool_that_brings_up_no_worker_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "START_SECONDS", 0.0)
+    (found,) = extracted(["pid"], seconds=0.001)
+    assert found == Refusal(Reason.EXTRACT_CRASH, "no worker took the page")
 
 
 def test_a_page_whose_worker_was_killed_is_tried_once_more(tmp_path: Path) -> None:
