@@ -108,6 +108,15 @@ def test_text_is_kept_however_deep_it_lies_and_what_follows_too(levels: int, clo
     assert [sentence in found.text for sentence in (SENTENCE, CANARY, LAST)] == [True] * 3
 
 
+@pytest.mark.parametrize("levels", [150, 199, 260])
+@pytest.mark.parametrize("count", [1, 6])
+def test_a_paragraph_that_lies_deep_is_one_also_in_a_page_of_few(levels: int, count: int) -> None:
+    """trafilatura drops lines that stand beside paragraphs, or the paragraphs beside more lines."""
+    deep = "<div>" * levels + "".join(f"<p>{CANARY} {n}.</p>" for n in range(count)) + "</div>" * levels
+    found = document(html(f"<p>{SENTENCE}</p>{deep}<p>{LAST}</p>"))
+    assert [text in found.text for text in (SENTENCE, f"{CANARY} 0.", f"{CANARY} {count - 1}.", LAST)] == [True] * 4
+
+
 def test_tags_that_close_nothing_do_not_hide_how_deep_a_page_is() -> None:
     for deep in ("<div></b>" * 5_000, "<b>" * 5_000, "<ul><li>" * 3_000, "<table><tr><td>" * 2_000):
         assert LAST in document(html(f"{ARTICLE}{deep}<p>{LAST}</p>")).text
