@@ -26,11 +26,14 @@ LIST_TYPES = frozenset(
     for name in ("rss+xml", "atom+xml", "rdf+xml", "xml", "x-opml", "x-opml+xml", "opml+xml", "gzip", "x-gzip")
 )
 """What feeds, sitemaps (packed, too) and outlines are labelled as; other things are too."""
+NO_LABEL = "application/octet-stream"
+"""What many servers say of a file whose ending they do not know, such as a packed sitemap."""
+GZIP = b"\x1f\x8b"
 MAGIC = {
     b"%PDF-": "application/pdf",
     b"%!PS": "application/postscript",
     b"PK\x03\x04": "application/zip",
-    b"\x1f\x8b": "application/gzip",
+    GZIP: "application/gzip",
     b"\x89PNG\r\n": "image/png",
     b"GIF87a": "image/gif",
     b"GIF89a": "image/gif",
@@ -63,6 +66,8 @@ MOST_MEMBERS = 64
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:+-]{1,40})", re.IGNORECASE | re.ASCII)
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 """The binary data bytes of the WHATWG MIME sniffing standard."""
+_LINK = re.compile(r"<([^<>]*+)>((?:[^<>\",]++|\"[^\"]*+\")*+)")
+_PARAMETER = re.compile(r";\s*+([\w!#$&+.^`|~*-]++)\s*+(?:=\s*+(?:\"([^\"]*+)\"|([^\s;,\"]*+)))?")
 _PLAIN_VALUE = re.compile(r"[\x20-\x7e]{1,1000}")
 
 
@@ -119,6 +124,18 @@ def validator(value: str) -> str:
     return value if _PLAIN_VALUE.fullmatch(value) else ""
 
 
+def canonical_link(links: Iterable[str]) -> str:
+    """Where the values of `Link` say that a page really lies (RFC 8288, 6596), as they say it; empty if they do not."""
+    for target, parameters in (link for value in links for link in _LINK.findall(value)):
+        said: dict[str, str] = {}
+        for name, quoted, bare in _PARAMETER.findall(parameters):
+            said.setdefault(name.lower(), (quoted or bare).lower())
+        # One with an anchor is said of something else.
+        if "canonical" in said.get("rel", "").split() and "anchor" not in said:
+            return str(target).strip()
+    return ""
+
+
 def media_type(content_type: str) -> str:
     """The media type of a `Content-Type`, without parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
@@ -155,10 +172,14 @@ def coding_of(content_encodings: Iterable[str]) -> str:
 
 
 class Body:
-    """The bytes of one body, unpacked as they come; never more than `most`, packed or unpacked."""
+    """The bytes of one body, unpacked as they come; never more than `most`, packed or unpacked.
 
-    def __init__(self, coding: str, most: int) -> None:
+    One that does not begin with `begins` is of no type that is read.
+    """
+
+    def __init__(self, coding: str, most: int, begins: bytes = b"") -> None:
         self._coding = coding
+        self._begins = begins
         self._most = most
         self._parts: list[bytes] = []
         self._packed_bytes = 0
@@ -168,7 +189,7 @@ class Body:
         """Bytes that may still come out."""
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes of the wire. Raises `PageFailed`: `too_large`, `bad_encoding`, `truncated_body`."""
+        """Takes the next bytes of the wire. Raises `PageFailed`: `too_large`, `bad_encoding`, `truncated_body` …"""
         self._packed_bytes += len(data)
         if not self._coding:
             self._keep(data)
@@ -211,6 +232,9 @@ class Body:
         return zlib.decompressobj(wbits=zlib.MAX_WBITS if first_byte & 0x0F == 8 else -zlib.MAX_WBITS)
 
     def _keep(self, data: bytes) -> None:
+        if not data.startswith(self._begins[: len(data)]):
+            raise PageFailed(Reason.UNSUPPORTED_TYPE, NO_LABEL)
+        self._begins = self._begins[len(data) :]
         self.room -= len(data)
         if self.room < 0:
             raise PageFailed(Reason.TOO_LARGE, f"more than {self._most:,} bytes{' unpacked' * bool(self._coding)}")

@@ -22,6 +22,7 @@ import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin, urlsplit
@@ -143,8 +144,7 @@ def _scheduled(pool: pebble.ProcessPool, read: Read, seconds: float, page: Page)
 
 def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
     """What a worker runs. The bound on its time is the pool's; this one counts when there is no pool any more."""
-    soon = int(time.process_time() + seconds) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soon, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    _limit_to(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 2)
     try:
         return read(page)
     except MemoryError:
@@ -159,6 +159,12 @@ def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
             _forget()
 
 
+def _limit_to(kind: int, most: int) -> None:
+    """Sets a limit of this process, but none above that which it was started with (`ulimit`): no one else may."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
 def _forget() -> None:
     """Gives back what a large page leaves behind: texts in trafilatura's caches, and in those of the C library."""
     importlib.import_module("trafilatura.meta").reset_caches()
@@ -171,6 +177,13 @@ def read_page(page: Page, *, comments: bool = True) -> Document | Refusal:
 
     Without `comments` what readers have written under it is left out, which are also the replies of a thread.
     """
+    found = _read(page, comments)
+    if isinstance(found, Refusal) or found.canonical:
+        return found
+    return replace(found, canonical=_canonical(page.canonical, page.final_url))
+
+
+def _read(page: Page, comments: bool) -> Document | Refusal:
     if is_pdf(page.content_type, page.body):
         return _from_pdf(page.body)
     text = decode(page.body, page.charset)
@@ -279,7 +292,7 @@ def _start_worker(parent: int, most_bytes: int) -> None:
     if sys.platform == "linux":
         # The signal comes when the thread ends that started the worker: that of the pool, or of the program.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+        _limit_to(resource.RLIMIT_AS, most_bytes)
     if os.getppid() != parent:
         os._exit(1)
     logging.disable(logging.CRITICAL)  # of the libraries: what came of a page is said once, by us

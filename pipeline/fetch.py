@@ -352,10 +352,12 @@ class Fetcher:
     async def _page(self, response: aiohttp.ClientResponse, errand: _Errand, chain: Sequence[str]) -> Page:
         header = response.headers.get("Content-Type", "")
         media = answers.media_type(header)
-        may_be_list = self._is_list is not None and media in answers.LIST_TYPES
+        may_be_list = self._is_list is not None and media in (*answers.LIST_TYPES, answers.NO_LABEL)
         if media and media not in answers.TEXT_TYPES and errand.for_page and not may_be_list:
             raise PageFailed(Reason.UNSUPPORTED_TYPE, shown(media))
-        body = await self._body(response, errand)
+        # Of what has no label, only a packed list can be a page: else it is left after its first bytes.
+        begins = answers.GZIP if errand.for_page and media == answers.NO_LABEL else b""
+        body = await self._body(response, errand, begins)
         # In a thread: what is packed may be packed to take its time.
         is_list = may_be_list and self._is_list is not None and await asyncio.to_thread(self._is_list, body)
         if errand.for_page and not is_list:
@@ -366,15 +368,16 @@ class Fetcher:
         etag, modified = (answers.validator(response.headers.get(name, "")) for name in ("ETag", "Last-Modified"))
         way = tuple(chain[1:])
         asked = marks.in_headers(response.headers.getall("X-Robots-Tag", ()))
-        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way, asked)
+        lies_at = answers.canonical_link(response.headers.getall("Link", ()))
+        return Page(errand.url, chain[-1], response.status, media, charset, body, etag, modified, way, asked, lies_at)
 
-    async def _body(self, response: aiohttp.ClientResponse, errand: _Errand) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, errand: _Errand, begins: bytes) -> bytes:
         most = self._most_bytes(errand)
         coding = answers.coding_of(response.headers.getall("Content-Encoding", ()))
         may_be_cut = errand.for_robots and not coding
         if (response.content_length or 0) > most and not may_be_cut:
             raise PageFailed(Reason.TOO_LARGE, f"{response.content_length:,} bytes announced, {most:,} are allowed")
-        body = answers.Body(coding, most)
+        body = answers.Body(coding, most, begins)
         while data := await self._piece(response):
             if may_be_cut and len(data) >= body.room:
                 body.feed(data[: body.room])

@@ -308,6 +308,8 @@ class Page:
     """The URLs between `url` and `final_url`, with `final_url` last; empty when there was no redirect."""
     marks: tuple[str, ...] = ()
     """As `Document.marks`, from the headers only."""
+    canonical: str = ""
+    """Where a `Link` header says that the page really lies, as it says it."""
 
 
 @dataclass(frozen=True, slots=True)

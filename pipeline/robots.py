@@ -91,9 +91,11 @@ class Robots:
                 # In a thread: half a megabyte of rules takes up to a second.
                 site.rules = file if isinstance(file, Refusal) else await asyncio.to_thread(rules_of, file, self._token)
                 site.read_at = self._now() if isinstance(file, Refusal) else file.fetched_at
-        if isinstance(site.rules, Refusal):
-            return site.rules
-        if site.rules is None or site.rules.can_fetch(url, self._token):
+        rules = site.rules
+        if rules is None or isinstance(rules, Refusal):
+            return rules
+        # In a thread: 25,000 rules with wildcards are gone through for 40 ms, for each page anew.
+        if await asyncio.to_thread(rules.can_fetch, url, self._token):
             return None
         return Refusal(Reason.ROBOTS, f"{urljoin(url, '/robots.txt')} disallows it for {self._token}")
 

@@ -443,8 +443,8 @@ class Store:
         document, page = event.document, event.page
         db.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, ?)", [document.hash, document.text, len(document.text)])
         row = (
-            asdict(document)
-            | asdict(page)
+            asdict(page)
+            | asdict(document)
             | {
                 "page_id": event.task.page_id,
                 "text_hash": document.hash,

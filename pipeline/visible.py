@@ -246,14 +246,14 @@ def _as_it_is(markup: str) -> str:
 
 
 def _shallow(markup: str) -> str:
-    """Without the tags that open or close what is too deep, but with the breaks that they make."""
+    """Without the tags that open or close what is too deep, but with the paragraphs that they make."""
     open_tags: list[str] = []
 
     def kept(tag: re.Match[str]) -> str:
         name = tag[2].lower()
         if name in _VOID:
             return tag[0]
-        separator = "" if name in _INLINE else "<br>"
+        separator = "" if name in _INLINE else "<p>"
         if not tag[1]:
             open_tags.append(name)
             return tag[0] if len(open_tags) < DEEPEST - 1 else separator

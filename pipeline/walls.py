@@ -36,20 +36,23 @@ WANTS_SCRIPTS = _words(
 CHECKS_FOR_ROBOTS = _words(
     r"checking (?:if the site connection is secure|your browser before)",
     r"verify(?:ing)? (?:that )?you are (?:a )?human",
-    r"\bare you a robot\?|\bcomplete the captcha",
+    r"\bare you a robot\?|\b(?:sure|confirm|verify|prove)\b[^.]{0,20}\bnot a robot|\bcomplete the captcha",
 )
 LOADS = _words(
     r"^\W*(?:loading|please wait|wird geladen|bitte warten|chargement|cargando|caricamento|ładowanie)\W*$",
     r"^\W*(?:загрузка|読み込み中|ロード中|로딩 ?중|加载中|載入中)\W*$",
 )
 MISSING = _words(
-    r"^\W*(?:error\W*|fehler\W*|erreur\W*)?404\b",
+    r"^\W*(?:(?:error|fehler|erreur|errore|erro|ошибка|błąd)\W*)?404\b",
     r"\bpage (?:was |is |could |can)?(?:not (?:be )?found|not be found|missing)|^\W*not found\W*$",
     r"\bpage (?:you (?:were|are) looking for|you requested|no longer exists|does(?: not|n['’]t) exist)",
-    r"\bseite (?:wurde |konnte )?(?:leider )?nicht gefunden",
-    r"\bpage (?:introuvable|non trouvée)|\bpágina (?:no|não) (?:encontrada|existe)",
-    r"\bpagina (?:non trovata|niet gevonden)",
-    r"\bstron[ay] nie (?:została )?znalezion|\bsayfa bulunamadı|\bстраница не найдена",
+    r"\bpage (?:can|could ?n)['’]t be found|\bpage is(?: not|n['’]t| no longer) available",
+    r"\bseite (?:wurde |konnte )?(?:leider )?nicht gefunden|\bseite existiert (?:leider )?nicht",
+    r"\bpage (?:introuvable|non trouvée|n['’]existe (?:pas|plus))",
+    r"\bpágina (?:que [^.]{1,30} )?(?:no|não) (?:encontrada|existe)",
+    r"\bpagina (?:non (?:trovata|esiste)|niet gevonden|bestaat niet)",
+    r"\bstron[ay] nie (?:została )?znalezion|\bnie znaleziono strony|\bstrona nie istnieje",
+    r"\bsayfa bulunamadı|\bстраниц[аы] не (?:найдена|существует)",
     r"페이지를 찾을 수 없|존재하지 않는 페이지",
     r"ページ[はが](?:見つかりません|存在しません)|お探しのページ",
     r"(?:页面|頁面|网页|網頁)(?:不存在|未找到|找不到)|找不到(?:该|此|您)?[^，。]{0,6}(?:页面|頁面|网页|網頁)",
@@ -64,8 +67,9 @@ SIGNS_IN = _words(
 FOR_SUBSCRIBERS = _words(
     r"\bsubscribe (?:now )?to (?:continue|keep) reading|\bsubscribe to (?:read|unlock)",
     r"\bto (?:continue|keep) reading,? (?:please )?(?:subscribe|log in|sign)",
-    r"\b(?:article|story) is (?:only )?(?:available |reserved |exclusive(?:ly)? )?(?:for|to) (?:our )?subscribers",
-    r"\bnur für abonnent|\bweiterlesen mit\b|\balleen voor abonnees",
+    r"\b(?:article|story|post|content) is (?:only )?(?:available |reserved |exclusive(?:ly)? )?(?:for|to) (?:our )?"
+    r"(?:paid |paying )?subscribers",
+    r"\bnur für abonnent|\babo\b[^.]{0,30}\bweiterlesen|\bweiterlesen mit\b|\balleen voor abonnees",
     r"\bréservée? (?:à nos|aux) abonnés|\bexclusiv[oa] para (?:suscriptores|assinantes)|\briservat[oa] agli abbonati",
     r"\btylko dla (?:subskrybentów|prenumeratorów)|\bтолько (?:для|по) подпис",
     r"구독자 전용|유료 (?:회원|구독)",

@@ -49,7 +49,8 @@ def act(page: Page) -> Document | Refusal:  # noqa: C901, PLR0912 - one line for
             return Document(str(trafilatura.utils.trim.cache_info().currsize))
         case ["limits"]:
             limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_CPU, resource.RLIMIT_AS)]
-            return Document(" ".join(map(str, [*limits, multiprocessing.get_start_method(allow_none=True)])))
+            interrupt = "ignored" if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else "heard"
+            return Document(" ".join(map(str, [*limits, multiprocessing.get_start_method(allow_none=True), interrupt])))
     return Document(f"{os.getpid()}")
 
 

@@ -267,6 +267,8 @@ BAD = {
     "http://ex!ample.org/": Reason.BAD_URL,
     "http://exa%6dple.org/": Reason.BAD_URL,
     "http://a℀b.org/": Reason.BAD_URL,
+    "http://exa\u00admple.org/": Reason.BAD_URL,
+    "http://exa\u200bmple.org/": Reason.BAD_URL,
     "http://[fe80::1%25eth0]/": Reason.BAD_URL,
     "http://[fe80::1/": Reason.BAD_URL,
     "http://[v1.x]/": Reason.BAD_URL,

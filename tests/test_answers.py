@@ -40,9 +40,9 @@ STATUSES = {
     **dict.fromkeys((201, 202, 204, 205, 226), Reason.NO_CONTENT),
     **dict.fromkeys((300, 305, 306), Reason.BAD_REDIRECT),
     **{401: Reason.HTTP_401, 403: Reason.HTTP_403, 404: Reason.HTTP_404, 410: Reason.HTTP_410, 451: Reason.HTTP_451},
-    **dict.fromkeys((400, 402, 405, 406, 407, 409, 418, 421, 426, 499), Reason.HTTP_4XX),
+    **dict.fromkeys((400, 402, 405, 406, 409, 418, 421, 426, 499), Reason.HTTP_4XX),
     **dict.fromkeys((500, 501, 502, 503, 504, 520, 599), Reason.HTTP_5XX),
-    **{408: Reason.TIMEOUT, 425: Reason.RATE_LIMITED, 429: Reason.RATE_LIMITED},
+    **{407: Reason.CONNECT_ERROR, 408: Reason.TIMEOUT, 425: Reason.RATE_LIMITED, 429: Reason.RATE_LIMITED},
 }
 
 

@@ -20,6 +20,7 @@ import demo_site
 import pytest
 from readers import MOST_BYTES, act, page
 
+from pipeline import extract
 from pipeline.extract import Extractor, clean, read_page
 from pipeline.records import Document, Reason, Refusal
 
@@ -195,9 +196,13 @@ WALLS = {
         Reason.JS_SHELL,
         f"<h1>site.test</h1><p>Verify you are human by completing this.</p>{SCRIPT}",
     ),
+    "a check for robots by letters": (
+        Reason.JS_SHELL,
+        f"<p>Enter the letters below. We just need to make sure that you are not a robot.</p>{SCRIPT}",
+    ),
     "a question about cookies": (Reason.CONSENT_WALL, f"<div><p>{COOKIES}</p>{ACCEPT}</div>"),
     "one in a banner": (Reason.CONSENT_WALL, f'<div class="cookie-banner"><p>{COOKIES}</p>{ACCEPT}</div>'),
-    "one in German": (
+    "a question about cookies in German": (
         Reason.CONSENT_WALL,
         "<p>Wir verwenden Cookies und brauchen Ihre Einwilligung.</p><button>Alle akzeptieren</button>",
     ),
@@ -213,6 +218,14 @@ WALLS = {
         Reason.PAYWALL,
         '<script type="application/ld+json">{"@type":"NewsArticle","isAccessibleForFree":false}</script>'
         f"<article><p>{SENTENCE}</p></article>",
+    ),
+    "one that is for those who pay": (
+        Reason.PAYWALL,
+        f"<article><h1>Boats</h1><p>{SENTENCE}</p><p>This post is for paid subscribers</p></article>",
+    ),
+    "one in German": (
+        Reason.PAYWALL,
+        "<article><p>Der Rat hat den Kai geschlossen.</p><p>Jetzt Abo abschließen und weiterlesen</p></article>",
     ),
     "one behind a box": (
         Reason.PAYWALL,
@@ -234,6 +247,27 @@ WALLS = {
         "<h1>404</h1><p>There is nothing here, or there is nothing any more.</p>",
     ),
     "no such page in German": (Reason.SOFT_404, "<h1>Seite nicht gefunden</h1><p>Hier ist leider nichts zu sehen.</p>"),
+    "no such page that cannot be found": (
+        Reason.SOFT_404,
+        "<h1>Oops! That page can&rsquo;t be found.</h1><p>It looks like nothing was found at this location.</p>",
+    ),
+    "no such page that is not available": (
+        Reason.SOFT_404,
+        "<h1>Sorry, this page isn't available.</h1><p>The link you followed may be broken.</p>",
+    ),
+    "no such page that does not exist in German": (
+        Reason.SOFT_404,
+        "<h1>Diese Seite existiert nicht</h1><p>Zur Startseite geht es hier entlang.</p>",
+    ),
+    "no such page in French": (Reason.SOFT_404, "<h1>Cette page n’existe plus</h1><p>Retour à l’accueil du site.</p>"),
+    "no such page in Spanish": (Reason.SOFT_404, "<h1>La página que buscas no existe</h1><p>Vuelve al inicio.</p>"),
+    "no such page in Italian": (Reason.SOFT_404, "<h1>La pagina non esiste</h1><p>Torna alla pagina iniziale.</p>"),
+    "no such page in Polish": (Reason.SOFT_404, "<h1>Nie znaleziono strony</h1><p>Mogła zostać usunięta.</p>"),
+    "no such page by number in Russian": (Reason.SOFT_404, "<h1>Ошибка 404</h1><p>Такой страницы нет на сайте.</p>"),
+    "no such page in Japanese": (
+        Reason.SOFT_404,
+        "<h1>ページが見つかりません</h1><p>削除されたか、名前が変更されました。</p>",
+    ),
     "no such page in Korean": (Reason.SOFT_404, "<h1>페이지를 찾을 수 없습니다</h1><p>주소를 다시 확인해 주세요.</p>"),
     "no such page in Chinese": (Reason.SOFT_404, "<h1>页面不存在</h1><p>您要找的内容可能已被删除。</p>"),
 }
@@ -249,6 +283,9 @@ PAGES = {
     "a recipe for cookies": "<h1>Oat cookies</h1><p>Stir 200 g of oats into the butter. They take ten minutes.</p>"
     f"<div class=cookie-banner><p>{COOKIES}</p>{ACCEPT}</div>",
     "a text about pages that are not found": f"<h1>Page not found: a history of the 404</h1>{ARTICLE * 2}",
+    "a short text about a page that is gone": f"<h1>The page that the keeper tore out</h1>{SHORT}",
+    "a short text about a subscription": f"<h1>A season ticket for the quay</h1>{SHORT}<p>Our subscribers read on.</p>",
+    "a short text about a robot": f"<h1>The crane is not a robot</h1>{SHORT}{SCRIPT}",
     "a short text about logging in": f"<h1>How boats log in to the harbour</h1>{SHORT}",
     "a text about subscribers": f"<article>{ARTICLE}<p>The paper says: subscribe to continue reading.</p></article>",
     "a free text": '<script type="application/ld+json">{"@type":"NewsArticle","isAccessibleForFree":true}</script>'
@@ -325,6 +362,12 @@ def test_a_worker_that_leaves_without_an_answer_is_not_waited_for_longer_than_th
     assert reasons(extracted(["exit", "pid"], seconds=0.2)) == [Reason.EXTRACT_TIMEOUT, None]
 
 
+def test_a_pool_that_brings_up_no_worker_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "START_SECONDS", 0.0)
+    (found,) = extracted(["pid"], seconds=0.001)
+    assert found == Refusal(Reason.EXTRACT_CRASH, "no worker took the page")
+
+
 def test_a_page_whose_worker_was_killed_is_tried_once_more(tmp_path: Path) -> None:
     assert reasons(extracted([f"kill-once {tmp_path / 'killed'}"])) == [None]
 
@@ -366,10 +409,36 @@ def test_a_worker_keeps_nothing_of_a_large_page() -> None:
 
 
 def test_workers_are_spawned_and_bounded_in_memory_and_processor_time() -> None:
-    cpu_seconds, bytes_, method = document(extracted(["limits"], seconds=20.0, most_bytes=MOST_BYTES)[0]).text.split()
-    assert method == "spawn"
+    said = document(extracted(["limits"], seconds=20.0, most_bytes=MOST_BYTES)[0]).text
+    cpu_seconds, bytes_, method, interrupt = said.split()
+    assert (method, interrupt) == ("spawn", "ignored")
     assert 20 <= int(cpu_seconds) <= 60
     assert int(bytes_) == (MOST_BYTES if sys.platform == "linux" else int(bytes_))
+
+
+UNDER_ULIMIT = """
+import asyncio, resource
+from readers import Extractor, act, page
+
+async def main():
+    async with Extractor(1, 600.0, read=act) as extractor:
+        print((await extractor.extract(page("limits"))).text)
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
+    resource.setrlimit(resource.RLIMIT_CPU, (300, 300))
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the space of addresses is not bounded")
+def test_a_worker_is_bounded_by_what_its_night_is_bounded_by(tmp_path: Path) -> None:
+    """Under `ulimit` no worker came up: who is not root may not raise a limit, and nobody may set one above it."""
+    (tmp_path / "night.py").write_text(UNDER_ULIMIT)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, str(tmp_path / "night.py")]
+    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert ran.stdout.split()[:2] == ["300", str(3 << 29)], ran.stderr
 
 
 def test_a_page_that_is_no_longer_waited_for_is_stopped() -> None:
@@ -413,6 +482,11 @@ def test_workers_die_with_a_parent_that_is_killed_also_when_they_are_busy(tmp_pa
                 ends.unregister(descriptor)
                 os.close(descriptor)
             alive -= len(ended)
+
+
+def test_a_worker_whose_parent_was_gone_before_it_began_ends() -> None:
+    begin = "import os; from pipeline.extract import _start_worker; _start_worker(os.getpid(), 1 << 40)"
+    assert subprocess.run([sys.executable, "-c", begin], cwd=ROOT, check=False).returncode == 1
 
 
 def test_a_real_page_goes_through_a_worker_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

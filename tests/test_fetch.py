@@ -464,6 +464,18 @@ def test_a_request_goes_to_the_address_that_was_checked() -> None:
     assert next(addresses, None) is None
 
 
+def test_a_name_that_has_moved_is_asked_where_it_is_now() -> None:
+    """What was looked up for one connection serves no other."""
+    addresses = iter(["127.0.0.1", "127.0.0.2"])
+
+    async def main() -> None:
+        async with site(http()) as there, fetcher(resolve=lambda _: [next(addresses)]) as one:
+            page(await one.fetch(task(there.url(host="site.test"))))
+            assert refused(await one.fetch(task(there.url(host="site.test")))).reason is Reason.CONNECT_ERROR
+
+    run(main())
+
+
 def test_the_model_servers_port_is_closed_by_number_and_by_name() -> None:
     async def main() -> None:
         async with site(http()) as model:
@@ -587,6 +599,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_and_not_asked_twice() 
 def test_what_answers_is_no_tls(says: bytes | None, reason: Reason) -> None:
     async def main() -> Answer | Later:
         over = asyncio.Event()
+        limits = replace(PATIENT, connect_seconds=0.2) if says is None else PATIENT
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(1)
@@ -597,7 +610,6 @@ def test_what_answers_is_no_tls(says: bytes | None, reason: Reason) -> None:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         try:
-            limits = SHORT if says is None else PATIENT
             async with fetcher(resolve=names(site_test="127.0.0.1"), limits=limits) as one:
                 return await one.fetch(task(f"https://site.test:{server.sockets[0].getsockname()[1]}/"))
         finally:
@@ -605,7 +617,9 @@ def test_what_answers_is_no_tls(says: bytes | None, reason: Reason) -> None:
             server.close()
             await asyncio.sleep(0)
 
-    assert refused(run(main())).reason is reason
+    answer = refused(run(main()))
+    assert answer.reason is reason
+    assert says is not None or answer.detail == "waiting for the connection"
 
 
 @trusting("site.test.pem")
@@ -821,6 +835,39 @@ def test_an_endless_body_is_left_at_the_limit() -> None:
     assert len(sent) < 1000
 
 
+TWENTY_BOMBS = """
+import asyncio, collections, resource, sys
+from dataclasses import replace
+from fake_site import PATIENT, fetcher, task
+
+async def main():
+    async with fetcher(resolve=lambda host: ["127.0.0.1"], limits=replace(PATIENT, body_bytes=1_000_000)) as one:
+        urls = [f"http://site{number}.test:{sys.argv[1]}/" for number in range(20)]
+        answers = await asyncio.gather(*(one.fetch(task(url)) for url in urls))
+    print(dict(collections.Counter(answer.reason.value for answer in answers)))
+
+resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
+asyncio.run(main())
+"""
+
+
+def test_twenty_bombs_at_once_fit_into_one_and_a_half_gigabytes() -> None:
+    """Each of them would be 800 MB unpacked."""
+    packer = zlib.compressobj(wbits=-15)
+    part = packer.compress(bytes(20_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)
+    bomb = http(body=part * 40 + packer.flush(), content_encoding="deflate")
+
+    async def main() -> str:
+        async with site(bomb) as there:
+            command = (sys.executable, "-c", TWENTY_BOMBS, str(there.port))
+            here = Path(__file__).parent
+            child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=here)
+            said, _ = await child.communicate()
+            return said.decode().strip()
+
+    assert run(main()) == "{'too_large': 20}"
+
+
 def test_a_body_of_single_bytes_is_read_or_given_up() -> None:
     answer = run(get([CHUNKED, b"1\r\na\r\n" * 100_000, b"0\r\n\r\n"], limits=Limits()))
     assert len(page(answer).body) == 100_000
@@ -851,6 +898,7 @@ FAULTS: dict[str, tuple[Any, Reason]] = {
     "a length and chunks": (lambda: http(transfer_encoding="chunked"), Reason.PROTOCOL_ERROR),
     "129 headers": (lambda: OK + b"X: y\r\n" * 129 + b"\r\n", Reason.PROTOCOL_ERROR),
     "a header of 9,000 bytes": (lambda: OK + b"X: " + b"y" * 9000 + b"\r\n\r\n", Reason.PROTOCOL_ERROR),
+    "a status without an end": (lambda: endless(b"HTTP/1.1 200 ", b"y" * 1000), Reason.PROTOCOL_ERROR),
     "a header without an end": (lambda: endless(OK + b"X: ", b"y" * 1000), Reason.PROTOCOL_ERROR),
     "headers without an end": (lambda: endless(OK, b"X: y\r\n" * 50), Reason.PROTOCOL_ERROR),
     "a trailer without an end": (lambda: endless(CHUNKED + b"0\r\n", b"X: y\r\n" * 50), Reason.PROTOCOL_ERROR),
@@ -889,12 +937,19 @@ def test_a_few_hints_may_come_before_an_answer_and_no_more() -> None:
     assert many == Refusal(Reason.TIMEOUT, "20 hints and no answer")
 
 
-def test_a_drip_that_never_pauses_for_long_ends_with_the_whole() -> None:
+@pytest.mark.parametrize(("start", "piece"), [(CHUNKED, b"1\r\na\r\n"), (OK + b"X: ", b"y")])
+def test_a_drip_that_never_pauses_for_long_ends_with_the_whole(start: bytes, piece: bytes) -> None:
     """Each byte comes in time, the last one never: this is what the limit of the whole is for."""
 
-    drip = itertools.chain([CHUNKED], itertools.cycle([b"1\r\na\r\n", DRIP]))
+    drip = itertools.chain([start], itertools.cycle([piece, DRIP]))
     answer = run(get(drip, limits=replace(SHORT, read_seconds=5.0)))
     assert answer == Refusal(Reason.TIMEOUT, "waiting for all of it")
+
+
+@pytest.mark.parametrize("start", [b"", OK, CHUNKED, http(content_length="900")])
+def test_a_silence_ends_long_before_the_whole_does(start: bytes) -> None:
+    answer = run(get([start, HANG], limits=replace(PATIENT, read_seconds=0.2)))
+    assert answer == Refusal(Reason.TIMEOUT, "waiting for the next byte")
 
 
 def test_a_port_where_nobody_listens() -> None:
@@ -1171,7 +1226,13 @@ def test_a_run_that_may_never_open_a_file_again_ends(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("files", "connections"), [(8, 4), (64, 16), (1024, 100), (resource.RLIM_INFINITY, 100)])
 def test_fewer_files_mean_fewer_connections(monkeypatch: pytest.MonkeyPatch, files: int, connections: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    assert fetch._connections() == connections
+
+    async def main() -> int:
+        async with fetcher() as one:
+            assert one._session.connector
+            return one._session.connector.limit
+
+    assert run(main()) == connections
 
 
 # robots.txt.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from command_line import Pages, Said, Shell, article, serving_pages
-from fake_site import get, http, run
+from fake_site import HANG, PAUSE, Says, get, http, run
 from lists import SECRET
 
 from pipeline import addresses, urls
@@ -147,9 +147,21 @@ def test_a_packed_sitemap_is_a_list_and_other_packed_things_are_no_pages() -> No
     answer = run(get(http(body=body, content_type="application/x-gzip"), is_list=urls.is_list))
     assert isinstance(answer, Page)
     assert len(urls.lines_of_page(answer, check, SECRET)[0]) == MOST_OF_A_PAGE
+    unlabelled = run(get(http(body=body, content_type="application/octet-stream"), is_list=urls.is_list))
+    assert isinstance(unlabelled, Page)
+    assert unlabelled.body == body
     for other in (gzip.compress(b"<!doctype html><p>x"), gzip.compress(gzip.compress(body)), body[:20], b"\x1f\x8b"):
         answer = run(get(http(body=other, content_type="application/x-gzip"), is_list=urls.is_list))
         assert answer == Refusal(Reason.UNSUPPORTED_TYPE, "application/x-gzip")
+
+
+def test_what_has_no_label_and_is_not_packed_is_left_after_its_first_bytes() -> None:
+    """Whatever stands in it, and however slowly it comes."""
+    head = http(body=b"", content_type="application/octet-stream", content_length="900")
+    for first in (b"<", b"\x1f<", sitemap("http://a.example/").encode()):
+        says: Says = [head, PAUSE, first[:1], PAUSE, first[1:], HANG]
+        answer = run(get(says, is_list=urls.is_list))
+        assert answer == Refusal(Reason.UNSUPPORTED_TYPE, "application/octet-stream")
 
 
 @pytest.mark.parametrize(

@@ -429,6 +429,27 @@ def test_who_is_redirected_to_a_crowded_host_gives_up_in_time_and_who_is_patient
     run(main())
 
 
+def test_who_waits_behind_one_that_takes_for_ever_gives_up_unless_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "LONGEST_TURN_SECONDS", 0.01)
+
+    async def main() -> None:
+        world = World(0.0)
+
+        async def patient() -> str:
+            async with world.turn(SITE, patient=True) as turn:
+                return turn.origin
+
+        async with world.turn(SITE):
+            waiting = asyncio.ensure_future(patient())
+            with pytest.raises(NotNow) as late:
+                await asyncio.wait_for(world.ask(PAGE), 60.0)
+            assert late.value.refusal.reason is Reason.TIMEOUT
+            assert not waiting.done()
+        assert await waiting == SITE
+
+    run(main())
+
+
 def test_only_so_many_hosts_are_kept_in_mind_and_none_that_is_asked_now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "MOST_HOSTS", 3)
 

@@ -99,6 +99,37 @@ def test_the_canonical_link_is_noted_as_a_whole_url_that_tells_no_password(href:
     assert document(html(f'<link rel="canonical" href="{href}">')).canonical == noted
 
 
+@pytest.mark.parametrize(
+    ("link", "noted"),
+    [
+        ('<https://b.example/real>; rel="canonical"', "https://b.example/real"),
+        ("</a.css>; rel=preload; as=style, <../real?a=1,2>;REL=Canonical", "http://a.example/real?a=1,2"),
+        ('<../real>; title="a, <b>; rel=x"; rel="alternate canonical"', "http://a.example/real"),
+        ('<../real>; rel=canonical; anchor="#part"', ""),
+        ("<../real>; rel=next", ""),
+        ('<../real>; title="; rel=canonical', ""),
+        ("../real; rel=canonical", ""),
+        ("<http://u:p@b.example/>; rel=canonical", ""),
+        ("<javascript:alert(1)>; rel=canonical", ""),
+    ],
+)
+def test_a_canonical_link_may_stand_in_a_header_as_that_of_a_text_or_a_pdf_must(link: str, noted: str) -> None:
+    answer = run(get(http(body=TEXT.encode(), content_type="text/plain", link=link)))
+    assert isinstance(answer, Page)
+    found = read_page(replace(answer, final_url=URL))
+    assert isinstance(found, Document)
+    assert found.canonical == noted
+
+
+def test_what_the_page_itself_says_is_canonical_counts_more_than_its_header() -> None:
+    of_header = Page(URL, URL, 200, "text/html", "utf-8", html().encode(), canonical="/header")
+    found = read_page(of_header), read_page(replace(of_header, body=html("<link rel=canonical href=/page>").encode()))
+    assert [document.canonical for document in found if isinstance(document, Document)] == [
+        "http://a.example/header",
+        "http://a.example/page",
+    ]
+
+
 def test_what_a_header_asks_comes_with_the_page() -> None:
     answer = run(get(http(raw=b"X-Robots-Tag: noindex\r\nX-Robots-Tag: summarize-batch: noai\r\n")))
     assert isinstance(answer, Page)

@@ -98,12 +98,35 @@ def test_names_that_hang_hold_nobody_up_for_longer_than_their_limit() -> None:
 
     try:
         answers = asyncio.run(main())
+        waiting = [thread for thread in threading.enumerate() if thread.name == "lookup"]
     finally:
         let_go.set()
+    assert all(thread.daemon for thread in waiting), "the program does not wait for them either"
     hung, good = answers[:-10], answers[-10:]
     assert good == [["93.184.215.14"]] * 10
     assert {fault.reason for fault in hung if isinstance(fault, PageFailed)} == {Reason.DNS_TIMEOUT}
     assert len(hung) == names.LOOKUPS_AT_ONCE + 4
+
+
+def test_only_so_many_names_are_looked_up_at_once() -> None:
+    all_in = threading.Barrier(names.LOOKUPS_AT_ONCE)
+    inside: set[str] = set()
+    most: list[int] = []
+
+    def lookup(host: str) -> list[str]:
+        inside.add(host)
+        most.append(len(inside))
+        all_in.wait()
+        inside.remove(host)
+        return ["93.184.215.14"]
+
+    async def main() -> None:
+        those = Names(PUBLIC_ONLY, 60.0, lookup)
+        hosts = [f"h{number}" for number in range(2 * names.LOOKUPS_AT_ONCE)]
+        await asyncio.gather(*(those.addresses(host, 80) for host in hosts))
+
+    asyncio.run(main())
+    assert max(most) == names.LOOKUPS_AT_ONCE
 
 
 def test_the_systems_own_lookup_knows_this_machine() -> None:

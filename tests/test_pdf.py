@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import pypdf
 import pytest
@@ -119,6 +120,18 @@ def test_one_that_everybody_may_read_is_read() -> None:
 def test_a_broken_one_is_a_reason_or_a_text(body: bytes) -> None:
     found = read(body)
     assert isinstance(found, Document) or found.reason is Reason.NO_TEXT
+
+
+def test_one_that_unpacks_to_two_hundred_megabytes_is_left_at_a_bound() -> None:
+    line = b"BT /F 11 Tf 50 800 Td (Boats) Tj ET"
+    packer = zlib.compressobj(1)
+    packed = packer.compress(line) + b"".join(packer.compress(bytes(1_000_000)) for _ in range(200)) + packer.flush()
+    page = make([["Boats"]])
+    start, end = page.index(b"<</Length"), page.index(b"\nendstream")
+    body = page[:start] + b"<</Length %d/Filter/FlateDecode>>stream\n%b" % (len(packed), packed) + page[end:]
+    found = read(body)
+    assert isinstance(found, Refusal)
+    assert "Limit" in found.detail
 
 
 def test_one_is_known_by_its_label_and_its_mark() -> None:

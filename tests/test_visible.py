@@ -108,6 +108,18 @@ def test_text_is_kept_however_deep_it_lies_and_what_follows_too(levels: int, clo
     assert [sentence in found.text for sentence in (SENTENCE, CANARY, LAST)] == [True] * 3
 
 
+@pytest.mark.parametrize("levels", [150, 199, 260])
+@pytest.mark.parametrize("count", [1, 6])
+def test_a_paragraph_that_lies_deep_is_one_also_in_a_page_of_few(levels: int, count: int) -> None:
+    """trafilatura drops lines that stand beside paragraphs, or the paragraphs beside more lines."""
+    first = "The harbour master counted eleven boats at the west quay on Sunday evening."
+    there = "Nobody had told the keeper of the lower lock that the water would rise by half a metre in one night."
+    last = "In the end the mill was bought by a cooperative of nine farmers, who still grind twice a week."
+    deep = "<div>" * levels + "".join(f"<p>{there} {n}.</p>" for n in range(count)) + "</div>" * levels
+    found = document(f"<html><body><p>{first}</p>{deep}<p>{last}</p>").text
+    assert [text in found for text in (first, f"{there} 0.", f"{there} {count - 1}.", last)] == [True] * 4
+
+
 def test_tags_that_close_nothing_do_not_hide_how_deep_a_page_is() -> None:
     for deep in ("<div></b>" * 5_000, "<b>" * 5_000, "<ul><li>" * 3_000, "<table><tr><td>" * 2_000):
         assert LAST in document(html(f"{ARTICLE}{deep}<p>{LAST}</p>")).text
