@@ -26,7 +26,7 @@ from sqlite_utils import Database
 from pipeline import queries, upkeep
 from pipeline.errors import DatabaseUnusable, LockHeld
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
-from pipeline.patience import pause
+from pipeline.patience import LONGEST, pause
 from pipeline.records import (
     Added,
     Chosen,
@@ -602,14 +602,22 @@ class Store:
         If this run goes on with one that was killed, what failed in that one has had its turn for tonight: it would
         count as failed once a kill, and be given up in one bad night. With `force` no page is passed over but those
         that the killed run had done, which end as unchanged for the reason `done`.
+
+        What lies in the future was written while the clock was wrong, and puts no page off.
         """
         time = self._now()
         if self._goes_on_from < self.run_id:
-            killed = {"first": self._goes_on_from, "since": iso(time - max_age), "force": force, "done": done.value}
+            killed = {"first": self._goes_on_from, "since": iso(time - max_age), "time": iso(time)}
+            killed |= {"force": force, "done": done.value}
             self._of_all_items("settle", [queries.TAKE_OVER], killed, after)
         if force:
             return
-        values = {"time": iso(time), "fresh": iso(time - max_age), "texts_only": texts_only}
+        values = {
+            "time": iso(time),
+            "fresh": iso(time - max_age),
+            "latest": iso(time + LONGEST),
+            "texts_only": texts_only,
+        }
         self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values, after)
 
     def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object], after: int = 0) -> None:
