@@ -34,6 +34,10 @@ from pipeline.settings import Settings
 @click.pass_context
 def command(context: click.Context) -> None:
     """A list of URLs in, a database of summaries out, with a model that runs at home."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the folder in which this was started is gone: start it in one that is there") from None
     context.default_map = options.from_files(command.commands, os.environ)
 
 

@@ -154,15 +154,17 @@ def report(
     fault_counts: Mapping[tuple[Outcome, Reason], int],
     faults: Callable[[Sequence[Reason], int], Sequence[sqlite3.Row]],
     db: str,
+    path: Path,
     other_recipes: int = 0,
 ) -> list[str]:
     """The end of a run in at most `MOST_LINES` lines: counts, the first faults, where the rest is to be seen.
 
     What is wrong comes before what was passed over on purpose. `faults` gives the first that have one of some reasons.
+    `db` is how the database was named, `path` where it lies, for a command that works from every folder.
     """
     parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     lines = [f"{', '.join(parts) or 'nothing to do'}: {db}"]
-    whole = shlex.quote(os.path.abspath(db))
+    whole = shlex.quote(str(path))
     if other_recipes:
         lines.append(
             f"  {other_recipes} with a summary by another model, prompt or option: "
@@ -365,11 +367,12 @@ def _to_nowhere(stream: TextIO) -> None:
 
 def tell_bugs(verbose: bool, db: Path | None = None) -> None:
     """From here on a bug is one line on stderr; its trace goes there too if `verbose`, else into a file beside `db`."""
+    place = db and db.absolute().with_name(db.name + ".bug.txt")
 
     def hook(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
         trace = "".join(traceback.format_exception(error))
-        kept = None if verbose or db is None else _keep(trace, db)
-        if kept is None and (verbose or db is not None):
+        kept = None if verbose or place is None else _keep(trace, place)
+        if kept is None and (verbose or place is not None):
             print(trace, file=sys.stderr)
         where = f"the trace is in {kept}" if kept else "-v shows the trace"
         Console().warn(f"summarize-batch: a bug: {_innermost(error)}; {where}")
@@ -377,8 +380,7 @@ def tell_bugs(verbose: bool, db: Path | None = None) -> None:
     sys.excepthook = hook
 
 
-def _keep(trace: str, db: Path) -> Path | None:
-    path = db.absolute().with_name(db.name + ".bug.txt")
+def _keep(trace: str, path: Path) -> Path | None:
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
             file.write(trace)

@@ -334,7 +334,8 @@ class Night:
         await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
         say = self._console.warn if code else self._console.say
         others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
-        lines = partial(report, counts, fault_counts, self._store.faults, str(self._settings.db), others)
+        places = (str(self._settings.db), self._store.path)
+        lines = partial(report, counts, fault_counts, self._store.faults, *places, others)
         for line in await self._stored(lines):
             say(line)
         return code

@@ -77,6 +77,11 @@ def iso(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
 
 
+def storable(text: str) -> str:
+    """A text as a database can hold it: the name of a file is bytes, and those that are no letter are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Whatever SQLite raises, as one sentence and exit code 10."""
@@ -259,9 +264,9 @@ def _sign(handle: int, place: Path) -> None:
         raise DatabaseUnusable(f"{place}: the lock cannot be written: {error.strerror}") from error
 
 
-def _lies_at(handle: int, place: Path) -> bool:
+def _is_at(file: os.stat_result, place: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(handle), place.stat())
+        return os.path.samestat(file, place.stat())
     except FileNotFoundError:
         return False
 
@@ -275,7 +280,7 @@ def _flocked(place: Path, path: Path) -> int:
             raise DatabaseUnusable(f"{place}: the lock cannot be opened: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _lies_at(handle, place):
+            if _is_at(os.fstat(handle), place):
                 return handle
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode("utf-8", "replace") if place != path else "its lock file is gone"
@@ -294,7 +299,9 @@ class Store:
         on_commit: Callable[[str], None] = lambda point: None,
         clock: Callable[[], datetime] = now,
     ) -> None:
-        self.path = path
+        # The folder in which the program was started may go before the program does.
+        self.path = path.resolve()
+        self._file = path.stat()
         self._now = clock
         self.run_id = 0
         self._goes_on_from = 0
@@ -325,7 +332,7 @@ class Store:
                 store._bring_up_to_date(note)
             yield store
             with translated(path):
-                left = upkeep.empty_log(connection, path)
+                left = upkeep.empty_log(connection, store.path)
             if left > upkeep.TOLD_LOG_BYTES:
                 note(f"{path}-wal has {left / 1e6:,.0f} MB, and keeps them until a program has ended that reads {path}")
         finally:
@@ -371,7 +378,16 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+        self._check_place()
         self._on_commit(point)
+
+    def _check_place(self) -> None:
+        """Raises `DatabaseUnusable` when another file lies at the path, or none.
+
+        SQLite does not notice, and a night would work for nothing: what it writes goes with it (seen with 3.40).
+        """
+        if not _is_at(self._file, self.path):
+            raise DatabaseUnusable(f"{self.path}: the database was taken away while it was written to, or replaced")
 
     # Runs
 
@@ -382,7 +398,8 @@ class Store:
                 "UPDATE runs SET state = 'interrupted', ended_at = coalesce(ended_at, ?) WHERE state = 'running'",
                 [iso(self._now())],
             )
-            told = json.dumps(settings, default=_plain, ensure_ascii=False)
+            told = storable(json.dumps(settings, default=_plain, ensure_ascii=False))
+            source = storable(source)
             self.run_id = db.execute(queries.BEGIN_RUN, [iso(self._now()), source, model, told]).lastrowid or 0
             errand = {"run_id": self.run_id, "source": source, "settings": told}
             (self._goes_on_from,) = db.execute(queries.KILLED_BEFORE, errand).fetchone()
@@ -426,7 +443,8 @@ class Store:
             reason = line.reason.value if line.reason else None
             db.execute(queries.ADD_PAGE, [line.url, line.key, line.host, state.value, reason, line.detail, time])
             page_id = db.execute("SELECT id FROM pages WHERE key = ?", [line.key]).fetchone()[0]
-            db.execute(queries.ADD_SOURCE, [page_id, line.source or line.origin, line.origin, json.dumps(line.tags)])
+            place = [storable(line.source or line.origin), storable(line.origin)]
+            db.execute(queries.ADD_SOURCE, [page_id, *place, json.dumps(line.tags)])
             if line.reason:
                 db.execute(queries.ADD_BAD_ITEM, [self.run_id, page_id, outcome.value, reason, time, time])
             else:

@@ -68,7 +68,9 @@ def told(counts: dict[str, int], faults: Sequence[sqlite3.Row], db: str) -> list
     def first(reasons: Sequence[Reason], most: int) -> Sequence[sqlite3.Row]:
         return [row for row in faults if row["reason"] in reasons][:most]
 
-    return report(counts, Counter((Outcome(row["outcome"]), Reason(row["reason"])) for row in faults), first, db)
+    return report(
+        counts, Counter((Outcome(row["outcome"]), Reason(row["reason"])) for row in faults), first, db, Path(db)
+    )
 
 
 def test_a_run_that_did_nothing_says_so() -> None:

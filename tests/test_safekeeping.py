@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
+import signal
 import sqlite3
 import stat
 import sys
@@ -457,6 +459,23 @@ def test_who_chooses_pages_lets_the_log_be_emptied_meanwhile(path: Path, monkeyp
     assert found == [(1, 2, 3), (4, 5, 6), (7, 8)]
 
 
+@pytest.mark.parametrize("how", ["taken away", "replaced", "its folder is gone"])
+def test_nothing_is_said_to_be_done_in_a_database_that_lies_there_no_more(tmp_path: Path, how: str) -> None:
+    (tmp_path / "folder").mkdir()
+    path, said = tmp_path / "folder" / "summaries.db", list[str]()
+    with Store.open(path, said.append) as store:
+        store.begin_run("urls.txt", "m", {})
+        said.clear()
+        path.rename(tmp_path / "mine.db")
+        if how == "replaced":
+            shutil.copy(tmp_path / "mine.db", path)
+        elif how == "its folder is gone":
+            shutil.rmtree(path.parent)
+        with pytest.raises(DatabaseUnusable, match="was taken away while it was written to, or replaced"):
+            store.apply(lines(0, 10))
+    assert said == []
+
+
 def test_another_program_that_writes_is_waited_for_and_then_told_of(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -479,6 +498,23 @@ def test_who_reads_does_not_wait_for_who_writes(path: Path) -> None:
             with closing(connect(path, write=False)) as reader:
                 reader.execute("PRAGMA busy_timeout = 0")
                 assert reader.execute("SELECT count(*) FROM runs").fetchone()[0] == 1
+
+
+def test_a_run_outlives_the_folder_that_it_was_started_in(shell: Shell) -> None:
+    start = shell.folder / "start"
+    start.mkdir()
+    with (
+        serving_pages() as site,
+        Shell(start, shell.variables).start("-q", "--grace", "0s", "--db", "../kept.db", f"{site.url}/hang") as running,
+    ):
+        assert site.hangs.wait(60)
+        start.rmdir()
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (143, b"1 waiting: ../kept.db\n")
+    said = shell.sh('mkdir gone; cd gone; rmdir ../gone; "$it" -q https://example.com/')
+    told = "the folder in which this was started is gone: start it in one that is there"
+    assert said == Said(2, "", f"summarize-batch: {told}\n")
 
 
 def test_a_database_that_turns_out_to_be_damaged_ends_the_run_with_10(shell: Shell, site: Pages) -> None:
