@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,6 +97,7 @@ def translated(path: Path) -> Iterator[None]:
         raise DatabaseUnusable(f"{path}: {what}") from error
 
 
+_NOTHING = "no database is here; `summarize-batch urls.txt` makes one"
 _SAFE = "what was stored before is safe, and the next run goes on from there"
 _SENTENCES = {
     "FULL": f"the disk is full; {_SAFE}",
@@ -108,13 +110,28 @@ _SENTENCES = {
 }
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file lies there that has something in it. Raises `DatabaseUnusable` when nobody can tell."""
+    file = _found_at(path)
+    return file is not None and stat.S_ISREG(file.st_mode) and file.st_size > 0
+
+
+def _found_at(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DatabaseUnusable(f"{path}: the database cannot be opened: {error.strerror}") from error
+
+
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """A connection to the database. Raises `DatabaseUnusable` when there is none to be had at `path`.
 
     A reader never waits for the run, and the run never for it (WAL); it does not create the file.
     """
-    if not write and not path.is_file():
-        raise DatabaseUnusable(f"{path}: no database is here; `summarize-batch urls.txt` makes one")
+    if not write and not is_there(path):
+        raise DatabaseUnusable(f"{path}: {_NOTHING}")
     if write:
         _create(path)
     with translated(path):
@@ -131,6 +148,8 @@ def _check_whose(connection: sqlite3.Connection, path: Path, write: bool) -> Non
     """Raises `DatabaseUnusable` for a database that is not ours, is newer than this program, or too old to be read."""
     identity = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if not write and not tables and identity == 0:
+        raise DatabaseUnusable(f"{path}: {_NOTHING}")
     if identity != APPLICATION_ID and (tables or not write):
         raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
     (version,) = connection.execute(queries.VERSION).fetchone()
@@ -191,7 +210,8 @@ def lock(path: Path, wait: timedelta = timedelta(0), note: Callable[[str], None]
     locks would get in the way of that. The lock ends with the process, however it ends. Raises `LockHeld` when
     another run still has it after `wait`.
     """
-    if path.exists() and not path.is_file():
+    file = _found_at(path)
+    if file and not stat.S_ISREG(file.st_mode):
         raise DatabaseUnusable(f"{path}: this is no file; give another --db")
     until = monotonic() + max(wait.total_seconds(), LOCK_SECONDS)
     handles: list[int] = []
@@ -218,6 +238,7 @@ def _unheard(text: str) -> None:
 
 def is_held(path: Path) -> bool:
     """Whether a run works on the database now. It looks by holding the lock itself, for a moment."""
+    _found_at(path)
     for place in _places(path):
         try:
             handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)

@@ -25,7 +25,7 @@ from pipeline.commands import choose
 from pipeline.errors import DatabaseUnusable
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
 from pipeline.records import Added, Line
-from pipeline.store import Store, connect, lock
+from pipeline.store import Store, connect, is_held, lock
 
 NIGHT = {
     "SUMMARIZE_BATCH_ALLOW_PRIVATE_NETWORK": "1",
@@ -435,6 +435,31 @@ def test_what_is_no_file_is_refused_before_a_lock_is_made_beside_it(path: Path, 
     with pytest.raises(DatabaseUnusable, match="this is no file; give another --db"), lock(path):
         pass
     assert beside(path) == []
+
+
+@pytest.mark.parametrize("what", ["a link to itself", "a name that is too long"])
+def test_a_place_that_cannot_be_looked_at_is_told_in_a_sentence(path: Path, what: str) -> None:
+    if what == "a link to itself":
+        path.symlink_to(path)
+    else:
+        path = path.with_name(300 * "x")
+    for use in (lambda: lock(path).__enter__(), lambda: is_held(path), lambda: connect(path, write=False)):
+        with pytest.raises(DatabaseUnusable, match="the database cannot be opened: "):
+            use()
+
+
+def test_an_empty_file_is_no_database_yet(path: Path) -> None:
+    """One is left by a run that is killed before it has made its tables, and the next run makes them."""
+    path.touch()
+    nothing = "no database is here; `summarize-batch urls.txt` makes one"
+    with pytest.raises(DatabaseUnusable, match=nothing):
+        connect(path, write=False)
+    query(path, "PRAGMA journal_mode = WAL")
+    assert path.stat().st_size > 0
+    with pytest.raises(DatabaseUnusable, match=nothing):
+        connect(path, write=False)
+    with Store.open(path), closing(connect(path, write=False)):
+        pass
 
 
 def test_a_lock_that_cannot_be_written_is_told_in_a_sentence(path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline import queries
 from pipeline.patience import LONGEST
 from pipeline.records import Line, Reason, State
-from pipeline.store import connect, iso, now, translated
+from pipeline.store import connect, is_there, iso, now, translated
 
 NEW, AGAIN, MODEL, FRESH, NOT_YET, BAD, REPEATED = (
     "new",
@@ -39,7 +39,7 @@ def plan(
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
         stack.enter_context(translated(db))
-        connection = stack.enter_context(closing(connect(db, write=False))) if db.is_file() else None
+        connection = stack.enter_context(closing(connect(db, write=False))) if is_there(db) else None
         for line in lines(secrets.token_bytes(32)):
             key = hash(line.key)
             counts[REPEATED if key in seen else _kind(line, connection, fresh_after, texts_only)] += 1
