@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import sqlite3
 import sys
@@ -42,6 +43,11 @@ WIDEST_TITLE = 40
 _STYLES = {"summarized": "green", "failed": "red", "deferred": "yellow"}
 _STYLES_OF_CHANGES = {"+": "green", "-": "red", "@": "cyan"}
 _COLUMNS_OF_JSON = ("key_points", "flags")
+_PARAMETER = re.compile(r"([?&;][^=&#\s]{1,100}=)[^&#\s]*[^&#\s:,]")
+_SECRET = re.compile(
+    r"token|secret|passw|pwd|signature|credential|session|jwt|api.?key|[^a-z](?:key|sig|auth|sid)=", re.IGNORECASE
+)
+"""In the name of a parameter of a query: its value lets somebody in."""
 _JOINERS = "\u200c\u200d"
 """Without them Persian, Hindi and many emoji are misspelt; a terminal does nothing with them."""
 _STATES_OF = {
@@ -109,7 +115,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something that is wrong; always."""
-        self._terminal.print(printable(text))
+        self._terminal.print(printable(without_secrets(text)))
 
     @property
     def tells_pages(self) -> bool:
@@ -325,6 +331,11 @@ def printable(text: object) -> str:
     if line.isprintable():
         return line
     return "".join(char if _harmless(char) else char.encode("unicode_escape").decode() for char in line)
+
+
+def without_secrets(text: str) -> str:
+    """A text without what stands in the queries of its URLs for keys and tokens: talk ends in mails and logs."""
+    return _PARAMETER.sub(lambda found: f"{found[1]}***" if _SECRET.search(found[1]) else found[0], text)
 
 
 def shortened(text: object, most: int = MOST_CHARACTERS) -> str:

@@ -285,6 +285,13 @@ def _sign(handle: int, place: Path) -> None:
         raise DatabaseUnusable(f"{place}: the lock cannot be written: {error.strerror}") from error
 
 
+def _signed_at(signature: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(signature.rsplit(maxsplit=1)[-1])
+    except (IndexError, ValueError):
+        return None
+
+
 def _is_at(file: os.stat_result, place: Path) -> bool:
     try:
         return os.path.samestat(file, place.stat())
@@ -306,7 +313,8 @@ def _flocked(place: Path, path: Path) -> int:
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode("utf-8", "replace") if place != path else "its lock file is gone"
             os.close(handle)
-            raise LockHeld(f"another run works on {path} ({holder.strip() or 'just started'})") from None
+            said = f"another run works on {path} ({holder.strip() or 'just started'})"
+            raise LockHeld(said, _signed_at(holder)) from None
         os.close(handle)
 
 

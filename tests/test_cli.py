@@ -323,10 +323,15 @@ def test_a_database_that_cannot_be_used_is_10(shell: Shell, made_by: str) -> Non
 
 
 def test_a_database_that_another_run_holds_is_11(shell: Shell) -> None:
-    with lock(shell.folder / "summaries.db"):
-        said = shell("-q", "https://example.com/")
-    assert said.code == 11
-    assert f"another run works on summaries.db (pid {os.getpid()} since" in said.err
+    path = shell.folder / "summaries.db"
+    with lock(path):
+        said = shell("https://example.com/")
+        assert said.code == 11
+        assert f"another run works on summaries.db (pid {os.getpid()} since" in said.err
+        assert shell("-q", "https://example.com/") == Said(11, "", ""), "a long night is nothing wrong"
+        path.with_name("summaries.db.lock").write_text("pid 7 since 2026-03-02T03:15:00.000Z\n")
+        told = "another run works on summaries.db (pid 7 since 2026-03-02T03:15:00.000Z)"
+        assert shell("-q", "https://example.com/") == Said(11, "", f"summarize-batch: {told}\n"), "it hangs"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

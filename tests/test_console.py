@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.console import MOST_LINES, json_text, printable, report
+from pipeline.console import MOST_LINES, Console, json_text, printable, report
 from pipeline.records import Outcome, Reason
 
 ESCAPES = {
@@ -103,6 +103,21 @@ def test_a_report_has_twenty_lines_at_the_most(count: int) -> None:
 def test_the_rest_is_where_such_pages_stand(reason: Reason, states: str) -> None:
     *_, last = told({}, [fault(reason)] * 50, "/a b/my.db")
     assert last == f"  and 32 more: summarize-batch list --db '/a b/my.db' {states}"
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("failed http://a.example/?token=s3: HTTP 404", "failed http://a.example/?token=***: HTTP 404"),
+        ("http://a.example/?id=7&API_KEY=s3&x=1#y", "http://a.example/?id=7&API_KEY=***&x=1#y"),
+        ("moved to http://a.example/?X-Amz-Signature=s3", "moved to http://a.example/?X-Amz-Signature=***"),
+        ("http://a.example/?key=s3 and ?sig=s3", "http://a.example/?key=*** and ?sig=***"),
+        ("http://a.example/?keyword=a&monkey=b&access_token=", "http://a.example/?keyword=a&monkey=b&access_token="),
+    ],
+)
+def test_what_lets_somebody_in_is_not_said(told: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Console().warn(told)
+    assert capsys.readouterr().err == f"{shown}\n"
 
 
 def test_a_long_line_of_a_report_is_cut() -> None:
