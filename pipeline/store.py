@@ -241,7 +241,7 @@ def is_held(path: Path) -> bool:
     _found_at(path)
     for place in _places(path):
         try:
-            handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe has nobody who writes
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -301,9 +301,11 @@ def _is_at(file: os.stat_result, place: Path) -> bool:
 
 def _flocked(place: Path, path: Path) -> int:
     """The file, open and locked, and still the one that lies there: it may be taken away in between."""
+    # It is written over: a link, which anybody can make where anybody can make files, would lead that elsewhere.
+    how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if place == path.resolve() else os.O_NOFOLLOW)
     while True:
         try:
-            handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(place, how, 0o600)
         except OSError as error:
             raise DatabaseUnusable(f"{place}: the lock cannot be opened: {error.strerror}") from error
         try:

@@ -349,6 +349,18 @@ def test_a_signal_ends_the_run_with_its_own_code_before_any_failure(
     assert states(shell) == {"gone": "failed", "hang": "queued", "a": "queued"}
 
 
+def test_the_second_signal_stops_what_the_first_lets_end(shell: Shell, ollama: FakeOllama) -> None:
+    with serving_pages() as site, shell.start("--grace", "1000s", f"{site.url}/hang") as running:
+        assert running.stderr
+        assert site.hangs.wait(60)
+        running.send_signal(signal.SIGTERM)
+        assert b"a second signal stops it now" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (130, b"1 waiting: summaries.db\n")
+    assert states(shell) == {"hang": "queued"}
+
+
 NEWER = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('summarize-batch', 'later', '')"
 
 BUG = """

@@ -21,6 +21,7 @@ from sqlite_utils import Database
 
 from pipeline import store as store_module
 from pipeline import upkeep
+from pipeline.__main__ import _stopped
 from pipeline.commands import choose
 from pipeline.errors import DatabaseUnusable
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
@@ -171,6 +172,28 @@ def test_a_step_that_fails_in_the_middle_leaves_the_old_state_and_no_copy(
     assert beside(older) == []
     with Store.open(older):
         assert query(older, "SELECT count(*) FROM texts") == [(20,)]
+
+
+def test_a_run_that_is_told_to_stop_while_it_migrates_leaves_the_old_state(
+    older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(db: Database) -> None:
+        db.execute(HALF[0])
+        db.execute(HALF[-1])
+        signal.raise_signal(signal.SIGTERM)
+
+    before, usual = what_is_in(older), signal.signal(signal.SIGTERM, _stopped)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                migrations, "_migrations", [*migrations._migrations, type(migrations)._Migration("next", step)]
+            )
+            with pytest.raises(SystemExit, match="143"), Store.open(older):
+                pass
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert what_is_in(older) == before
+    assert beside(older) == []
 
 
 def test_a_database_of_a_newer_version_is_left_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,6 +458,25 @@ def test_what_is_no_file_is_refused_before_a_lock_is_made_beside_it(path: Path, 
     with pytest.raises(DatabaseUnusable, match="this is no file; give another --db"), lock(path):
         pass
     assert beside(path) == []
+
+
+@pytest.mark.parametrize("what", ["a link", "a pipe", "a folder"])
+def test_a_lock_that_is_no_file_of_its_own_is_refused(path: Path, tmp_path: Path, what: str) -> None:
+    """Who may make files in the folder could have the one at which a link points written over."""
+    with Store.open(path):
+        pass
+    mine, place = tmp_path / "mine.txt", path.with_name("summaries.db.lock")
+    mine.write_text("mine")
+    if what == "a link":
+        place.symlink_to(mine)
+    elif what == "a pipe":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    with pytest.raises(DatabaseUnusable, match="the lock cannot be "), lock(path):
+        pass
+    assert not is_held(path), "and who asks does not wait"
+    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize("what", ["a link to itself", "a name that is too long"])
