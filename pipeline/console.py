@@ -35,6 +35,8 @@ from pipeline.records import Outcome, Reason, State
 
 MOST_LINES = 20
 """What a failed night mails at the most."""
+FEWEST_LINES = 4
+"""The counts, what resummarize is for, one fault, and where the rest is."""
 MOST_CHARACTERS = 200
 """Of a URL or a detail in one line of talk."""
 NARROWEST_TITLE = 24
@@ -105,8 +107,14 @@ class Console:
             soft_wrap=True,
         )
         self._progress: Progress | None = None
+        self._warnings = 0
 
     # Talk
+
+    @property
+    def lines_left(self) -> int:
+        """How many the end of a run may have, so that a night which is not well mails no more than `MOST_LINES`."""
+        return MOST_LINES if self.verbosity >= 0 else max(FEWEST_LINES, MOST_LINES - self._warnings)
 
     def say(self, text: str) -> None:
         """Something that a person may want to know; not with `-q`."""
@@ -115,6 +123,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something that is wrong; always."""
+        self._warnings += 1
         self._terminal.print(printable(without_secrets(text)))
 
     @property
@@ -162,8 +171,9 @@ def report(
     db: str,
     path: Path,
     other_recipes: int = 0,
+    most_lines: int = MOST_LINES,
 ) -> list[str]:
-    """The end of a run in at most `MOST_LINES` lines: counts, the first faults, where the rest is to be seen.
+    """The end of a run in at most `most_lines` lines: counts, the first faults, where the rest is to be seen.
 
     What is wrong comes before what was passed over on purpose. `faults` gives the first that have one of some reasons.
     `db` is how the database was named, `path` where it lies, for a command that works from every folder.
@@ -177,7 +187,7 @@ def report(
             f"summarize-batch resummarize --all --db {whole} makes others"
         )
     total = sum(fault_counts.values())
-    room = MOST_LINES - len(lines)
+    room = most_lines - len(lines)
     most = room if total <= room else room - 1
     told: list[sqlite3.Row] = []
     for on_purpose in (False, True):

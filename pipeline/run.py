@@ -335,7 +335,7 @@ class Night:
         say = self._console.warn if code else self._console.say
         others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
         places = (str(self._settings.db), self._store.path)
-        lines = partial(report, counts, fault_counts, self._store.faults, *places, others)
+        lines = partial(report, counts, fault_counts, self._store.faults, *places, others, self._console.lines_left)
         for line in await self._stored(lines):
             say(line)
         return code

@@ -268,6 +268,18 @@ def test_the_command_that_the_report_ends_with_shows_the_rest(shell: Shell, olla
     assert [line.split("\t")[2] for line in listed.splitlines()] == urls
 
 
+def test_a_night_that_is_not_well_says_twenty_lines_in_all(shell: Shell) -> None:
+    """One of them is that its server is down, so the report has one less."""
+    with serving_pages(a=article("A")) as site:
+        gone = [f"{site.url}/gone/{number}" for number in range(30)]
+        said = shell("-q", "-", stdin="\n".join([f"{site.url}/a", *gone]))
+    lines = said.err.splitlines()
+    assert (said.code, len(lines)) == (12, 20)
+    assert lines[0].startswith("cannot reach Ollama")
+    assert lines[1] == "30 failed, 1 waiting: summaries.db"
+    assert lines[-1].startswith("  and 14 more: ")
+
+
 def test_a_model_that_is_not_there_is_12_and_nothing_is_fetched(shell: Shell, ollama: FakeOllama) -> None:
     with serving_pages(a=article("A")) as site:
         said = shell("-q", "--model", "other", f"{site.url}/a")

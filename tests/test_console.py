@@ -91,6 +91,20 @@ def test_a_report_has_twenty_lines_at_the_most(count: int) -> None:
     assert (" more: " in lines[-1]) == (count >= MOST_LINES)
 
 
+@pytest.mark.parametrize(("warnings", "left"), [(0, 20), (4, 16), (100, 4)])
+def test_whoever_wants_to_hear_little_hears_twenty_lines_in_all(warnings: int, left: int) -> None:
+    quiet, usual = Console(-1), Console(0)
+    for _ in range(warnings):
+        quiet.warn("A server is down.")
+        usual.warn("A server is down.")
+    assert (quiet.lines_left, usual.lines_left) == (left, MOST_LINES)
+    counts = {(Outcome.FAILED, Reason.HTTP_404): 50}
+    rows = [fault(Reason.HTTP_404)] * 50
+    lines = report({"failed": 50}, counts, lambda _, most: rows[:most], "my.db", Path("/my.db"), 7, quiet.lines_left)
+    assert len(lines) == left
+    assert lines[-1].startswith(f"  and {50 - (left - 3)} more: ")
+
+
 @pytest.mark.parametrize(
     ("reason", "states"),
     [
