@@ -515,11 +515,12 @@ SELECT
     pages.url, pages.state, pages.reason, pages.detail, pages.title, summaries.summary, summaries.key_points,
     summaries.created_at AS summarized_at
 FROM summaries JOIN pages ON pages.id = summaries.page_id
-WHERE summaries.created_at >= ? AND NOT EXISTS (
+WHERE summaries.created_at >= :since AND summaries.created_at <= :now AND NOT EXISTS (
     SELECT 1 FROM summaries AS later WHERE later.page_id = summaries.page_id AND later.id > summaries.id
 )
 ORDER BY summaries.id DESC
 """
+"""What a clock that was wrong has dated years ahead would be news until then."""
 
 IS_PAGE = """
 SELECT host <> '' AND key NOT LIKE 'list:%' FROM pages WHERE id = ?

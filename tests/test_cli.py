@@ -8,9 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -371,6 +373,27 @@ def test_the_second_signal_stops_what_the_first_lets_end(shell: Shell, ollama: F
         _, err = running.communicate(timeout=60)
     assert (running.returncode, err) == (130, b"1 waiting: summaries.db\n")
     assert states(shell) == {"hang": "queued"}
+
+
+def test_a_run_that_is_suspended_goes_on(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
+    asked, answers, usual = threading.Event(), threading.Event(), ollama.behave
+
+    def behave(body: dict[str, Any]) -> dict[str, Any]:
+        asked.set()
+        assert answers.wait(60)
+        return usual(body)
+
+    ollama.behave = behave
+    with shell.start("-q", f"{site.url}/a", f"{site.url}/b") as running:
+        assert asked.wait(60)
+        running.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(running.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        answers.set()
+        running.send_signal(signal.SIGCONT)
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (0, b"")
+    assert states(shell) == {"a": "summarized", "b": "summarized"}
 
 
 NEWER = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('summarize-batch', 'later', '')"
