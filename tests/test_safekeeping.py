@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import power
 import pytest
 from command_line import Pages, Said, Shell, article, serving_pages
 from fake_ollama import FakeOllama, serving
@@ -382,6 +383,15 @@ def _stopped_halfway(shell: Shell, said: Said, told: str) -> None:
     assert query(path, "SELECT count(*) FROM attempts WHERE code <> 'ok'") == [(0,)]
 
 
+@pytest.mark.skipif("strace" not in power.recorders(), reason="needs strace, to play a disk that fails")
+def test_a_disk_that_fails_to_keep_what_it_was_given_ends_the_night_with_10(shell: Shell, site: Pages) -> None:
+    (shell.folder / "urls.txt").write_text(urls(site))
+    fails = "strace -f --seccomp-bpf -o /dev/null -e trace=fdatasync -e inject=fdatasync:error=EIO:when=40"
+    said = shell.sh(f'exec {fails} "$it" -q --workers 1 --num-ctx 8192 urls.txt')
+    _stopped_halfway(shell, said, "the disk cannot be read or written; what was stored before is safe")
+    assert query(shell.folder / "summaries.db", "SELECT exit_code FROM runs") == [(10,)], "so the next reads it through"
+
+
 FULL = """
 mkdir disk && unshare -Urm sh -c '
     mount -t tmpfs -o size=1200k tmpfs disk && cd disk || exit 99
@@ -555,6 +565,17 @@ def test_another_program_that_writes_is_waited_for_and_then_told_of(
         other.execute("COMMIT")
         store.apply(lines(0, 10))
         assert query(path, "SELECT count(*) FROM pages") == [(10,)]
+
+
+def test_nobody_writes_between_what_is_read_and_what_is_written_of_it(path: Path) -> None:
+    """A plain BEGIN lets another writer in, and then fails at once, however long it is told to wait."""
+    with Store.open(path) as store, closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        with store.transaction("test") as db:
+            db.execute("SELECT count(*) FROM runs").fetchone()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("DELETE FROM runs")
+            db.execute("DELETE FROM runs")
+        other.execute("DELETE FROM runs")
 
 
 def test_who_reads_does_not_wait_for_who_writes(path: Path) -> None:
