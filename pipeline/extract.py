@@ -149,7 +149,7 @@ def _scheduled(pool: pebble.ProcessPool, read: Read, seconds: float, page: Page)
 def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
     """What a worker runs. The bound on its time is the pool's; this one counts when there is no pool any more."""
     soon = int(time.process_time() + seconds) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soon, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    _limit(resource.RLIMIT_CPU, soon)
     try:
         return read(page)
     except MemoryError:
@@ -278,13 +278,19 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", without_invisible(_SURROGATE.sub("\ufffd", lines))).strip()
 
 
+def _limit(kind: int, most: int) -> None:
+    """Sets a limit; a lower one that the whole run has been given (`ulimit`, a unit) stays."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
 def _start_worker(parent: int, most_bytes: int) -> None:
     """A worker ends when its parent does, leaves signals of the terminal to it, and is bounded in memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         # The signal comes when the thread ends that started the worker: that of the pool, or of the program.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+        _limit(resource.RLIMIT_AS, most_bytes)
     if os.getppid() != parent:
         os._exit(1)
     logging.disable(logging.CRITICAL)  # of the libraries: what came of a page is said once, by us

@@ -396,6 +396,14 @@ def test_a_run_that_is_suspended_goes_on(shell: Shell, site: Pages, ollama: Fake
     assert states(shell) == {"a": "summarized", "b": "summarized"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no such limit is kept")
+def test_a_limit_that_the_run_was_given_is_no_fault_of_a_page(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
+    """Below those that a worker sets itself, which nobody may raise again."""
+    said = shell.sh(f'ulimit -v 2000000; ulimit -t 60; ulimit -n 64; exec "$it" -q {site.url}/a {site.url}/b')
+    assert said == Said(0, "", "")
+    assert states(shell) == {"a": "summarized", "b": "summarized"}
+
+
 NEWER = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('summarize-batch', 'later', '')"
 
 BUG = """
