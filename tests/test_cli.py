@@ -396,6 +396,18 @@ def test_a_run_that_is_suspended_goes_on(shell: Shell, site: Pages, ollama: Fake
     assert states(shell) == {"a": "summarized", "b": "summarized"}
 
 
+def test_a_signal_does_not_wait_for_a_list_that_never_ends(shell: Shell) -> None:
+    os.mkfifo(shell.folder / "list")
+    with shell.start("-q", "--grace", "0s", "list") as running:
+        writer = os.open(shell.folder / "list", os.O_WRONLY)  # waits until the run reads
+        try:
+            running.send_signal(signal.SIGTERM)
+            _, err = running.communicate(timeout=60)
+        finally:
+            os.close(writer)
+    assert (running.returncode, err) == (143, b"stopped while a list was read\n")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no such limit is kept")
 def test_a_limit_that_the_run_was_given_is_no_fault_of_a_page(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
     """Below those that a worker sets itself, which nobody may raise again."""
