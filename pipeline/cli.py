@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.core import ParameterSource
@@ -17,11 +17,17 @@ from click_default_group import DefaultGroup
 
 from pipeline import console, formats, needs, options, telling
 from pipeline.console import Console, data, json_line, printable
-from pipeline.errors import RunLost, UsageError
+from pipeline.errors import LockHeld, RunLost, UsageError
 from pipeline.needs import NAME
 from pipeline.output import written_whole
 from pipeline.records import Chosen, State
 from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline import run
+
+LONG_RUN = timedelta(days=1)
+"""A run that works for longer holds up nights, and is told of even to those who want to hear of nothing."""
 
 
 @click.group(
@@ -34,6 +40,10 @@ from pipeline.settings import Settings
 @click.pass_context
 def command(context: click.Context) -> None:
     """A list of URLs in, a database of summaries out, with a model that runs at home."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the folder in which this was started is gone: start it in one that is there") from None
     context.default_map = options.from_files(command.commands, os.environ)
 
 
@@ -84,7 +94,7 @@ def _lists(context: click.Context, sources: tuple[str, ...], given: dict[str, An
     # Imported here: the other commands start without the web and the model.
     from pipeline import run  # noqa: PLC0415
 
-    return run.run(settings, run.lists(settings, sources, talk, texts_only=texts_only), talk)
+    return _ran(settings, run.lists(settings, sources, talk, texts_only=texts_only), talk)
 
 
 @command.command("retry")
@@ -175,7 +185,19 @@ def _errand(
     from pipeline import run  # noqa: PLC0415
 
     found = pages(settings, talk)
-    return run.run(settings, run.Errand(name, lambda store, fetch: found, named=True, fetched=fetched), talk)
+    return _ran(settings, run.Errand(name, lambda store, fetch: found, named=True, fetched=fetched), talk)
+
+
+def _ran(settings: Settings, errand: run.Errand, talk: Console) -> int:
+    """A run, to its exit code. With `-q` another one that works is not told of, unless it has for longer than a day."""
+    from pipeline import run  # noqa: PLC0415
+
+    try:
+        return run.run(settings, errand, talk)
+    except LockHeld as held:
+        if talk.verbosity < 0 and held.since and abs(datetime.now(UTC) - held.since) < LONG_RUN:
+            return held.exit_code
+        raise
 
 
 def _night(context: click.Context, given: dict[str, Any]) -> tuple[Console, Settings]:

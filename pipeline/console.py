@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import sqlite3
 import sys
@@ -34,6 +35,8 @@ from pipeline.records import Outcome, Reason, State
 
 MOST_LINES = 20
 """What a failed night mails at the most."""
+FEWEST_LINES = 4
+"""The counts, what resummarize is for, one fault, and where the rest is."""
 MOST_CHARACTERS = 200
 """Of a URL or a detail in one line of talk."""
 NARROWEST_TITLE = 24
@@ -42,6 +45,11 @@ WIDEST_TITLE = 40
 _STYLES = {"summarized": "green", "failed": "red", "deferred": "yellow"}
 _STYLES_OF_CHANGES = {"+": "green", "-": "red", "@": "cyan"}
 _COLUMNS_OF_JSON = ("key_points", "flags")
+_PARAMETER = re.compile(r"([?&;][^=&#\s]{1,100}=)[^&#\s]*[^&#\s:,]")
+_SECRET = re.compile(
+    r"token|secret|passw|pwd|signature|credential|session|jwt|api.?key|[^a-z](?:key|sig|auth|sid)=", re.IGNORECASE
+)
+"""In the name of a parameter of a query: its value lets somebody in."""
 _JOINERS = "\u200c\u200d"
 """Without them Persian, Hindi and many emoji are misspelt; a terminal does nothing with them."""
 _STATES_OF = {
@@ -99,8 +107,14 @@ class Console:
             soft_wrap=True,
         )
         self._progress: Progress | None = None
+        self._warnings = 0
 
     # Talk
+
+    @property
+    def lines_left(self) -> int:
+        """How many the end of a run may have, so that a night which is not well mails no more than `MOST_LINES`."""
+        return MOST_LINES if self.verbosity >= 0 else max(FEWEST_LINES, MOST_LINES - self._warnings)
 
     def say(self, text: str) -> None:
         """Something that a person may want to know; not with `-q`."""
@@ -109,7 +123,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something that is wrong; always."""
-        self._terminal.print(printable(text))
+        self._warnings += 1
+        self._terminal.print(printable(without_secrets(text)))
 
     @property
     def tells_pages(self) -> bool:
@@ -154,22 +169,25 @@ def report(
     fault_counts: Mapping[tuple[Outcome, Reason], int],
     faults: Callable[[Sequence[Reason], int], Sequence[sqlite3.Row]],
     db: str,
+    path: Path,
     other_recipes: int = 0,
+    most_lines: int = MOST_LINES,
 ) -> list[str]:
-    """The end of a run in at most `MOST_LINES` lines: counts, the first faults, where the rest is to be seen.
+    """The end of a run in at most `most_lines` lines: counts, the first faults, where the rest is to be seen.
 
     What is wrong comes before what was passed over on purpose. `faults` gives the first that have one of some reasons.
+    `db` is how the database was named, `path` where it lies, for a command that works from every folder.
     """
     parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     lines = [f"{', '.join(parts) or 'nothing to do'}: {db}"]
-    whole = shlex.quote(os.path.abspath(db))
+    whole = shlex.quote(str(path))
     if other_recipes:
         lines.append(
             f"  {other_recipes} with a summary by another model, prompt or option: "
             f"summarize-batch resummarize --all --db {whole} makes others"
         )
     total = sum(fault_counts.values())
-    room = MOST_LINES - len(lines)
+    room = most_lines - len(lines)
     most = room if total <= room else room - 1
     told: list[sqlite3.Row] = []
     for on_purpose in (False, True):
@@ -325,6 +343,11 @@ def printable(text: object) -> str:
     return "".join(char if _harmless(char) else char.encode("unicode_escape").decode() for char in line)
 
 
+def without_secrets(text: str) -> str:
+    """A text without what stands in the queries of its URLs for keys and tokens: talk ends in mails and logs."""
+    return _PARAMETER.sub(lambda found: f"{found[1]}***" if _SECRET.search(found[1]) else found[0], text)
+
+
 def shortened(text: object, most: int = MOST_CHARACTERS) -> str:
     """The beginning of a text in one line, for talk."""
     line = " ".join(str(text or "").split())
@@ -365,11 +388,12 @@ def _to_nowhere(stream: TextIO) -> None:
 
 def tell_bugs(verbose: bool, db: Path | None = None) -> None:
     """From here on a bug is one line on stderr; its trace goes there too if `verbose`, else into a file beside `db`."""
+    place = db and db.absolute().with_name(db.name + ".bug.txt")
 
     def hook(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
         trace = "".join(traceback.format_exception(error))
-        kept = None if verbose or db is None else _keep(trace, db)
-        if kept is None and (verbose or db is not None):
+        kept = None if verbose or place is None else _keep(trace, place)
+        if kept is None and (verbose or place is not None):
             print(trace, file=sys.stderr)
         where = f"the trace is in {kept}" if kept else "-v shows the trace"
         Console().warn(f"summarize-batch: a bug: {_innermost(error)}; {where}")
@@ -377,8 +401,7 @@ def tell_bugs(verbose: bool, db: Path | None = None) -> None:
     sys.excepthook = hook
 
 
-def _keep(trace: str, db: Path) -> Path | None:
-    path = db.absolute().with_name(db.name + ".bug.txt")
+def _keep(trace: str, path: Path) -> Path | None:
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
             file.write(trace)

@@ -21,6 +21,7 @@ fetched or extracted is not raised at all but returned, as a `records.Refusal`.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from pipeline.records import Reason
@@ -89,9 +90,13 @@ class DatabaseUnusable(RunLost):
 
 
 class LockHeld(RunLost):
-    """Another run works on this database."""
+    """Another run works on this database; `since` when, if it has said so."""
 
     exit_code = 11
+
+    def __init__(self, said: str, since: datetime | None = None) -> None:
+        super().__init__(said)
+        self.since = since
 
 
 class ModelUnusable(RunLost):

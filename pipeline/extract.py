@@ -136,6 +136,11 @@ class Extractor:
 
 def _scheduled(pool: pebble.ProcessPool, read: Read, seconds: float, page: Page) -> Future[Document | Refusal]:
     try:
+        os.getcwd()
+    except FileNotFoundError:
+        # A worker begins in our folder, and crashes if that is gone: each page would be blamed for it.
+        os.chdir("/")
+    try:
         future: Future[Document | Refusal] = pool.schedule(_bounded, args=(read, seconds, page), timeout=seconds)
     except RuntimeError as error:  # what pebble says when it broke before: an idle worker was killed, say
         raise BrokenProcessPool(str(error)) from error

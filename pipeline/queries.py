@@ -215,7 +215,8 @@ UPDATE items SET (outcome, reason, ended_at) = (
         iif(outcome IN ('summarized', 'unchanged'), :done, reason),
         ended_at
     FROM items AS killed
-    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
+        AND ended_at > :since AND ended_at <= :time AND (
         outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
         OR :force AND outcome IN ('summarized', 'unchanged')
     )
@@ -223,7 +224,8 @@ UPDATE items SET (outcome, reason, ended_at) = (
 )
 WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
     SELECT 1 FROM items AS killed
-    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id AND ended_at > :since AND (
+    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
+        AND ended_at > :since AND ended_at <= :time AND (
         outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
         OR :force AND outcome IN ('summarized', 'unchanged')
     )
@@ -238,10 +240,11 @@ SETTLE_FRESH = """
 UPDATE items SET outcome = 'unchanged', reason = 'fresh', ended_at = :time
 WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
     SELECT 1 FROM pages
-    WHERE pages.id = page_id AND fetched_at > :fresh
+    WHERE pages.id = page_id AND fetched_at > :fresh AND fetched_at <= :time
         AND (state = 'summarized' OR state = 'fetched' AND :texts_only)
 )
 """
+"""What is to come was written by a clock that was wrong: it would be fresh for years."""
 
 SETTLE_NOT_DUE = """
 UPDATE items SET
@@ -249,9 +252,11 @@ UPDATE items SET
     reason = (SELECT reason FROM pages WHERE pages.id = page_id)
 WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
     SELECT 1 FROM pages
-    WHERE pages.id = page_id AND state IN ('failed', 'deferred') AND (not_before > :time OR reason = 'gave_up')
+    WHERE pages.id = page_id AND state IN ('failed', 'deferred')
+        AND (not_before > :time AND not_before <= :latest OR reason = 'gave_up')
 )
 """
+"""No pause ends after `:latest`: one that does was written by a clock that was wrong."""
 
 WAITING_FOR_MODEL = """
 SELECT count(*) FROM items WHERE run_id = ? AND outcome = 'waiting' AND reason = 'llm_down'
@@ -510,11 +515,12 @@ SELECT
     pages.url, pages.state, pages.reason, pages.detail, pages.title, summaries.summary, summaries.key_points,
     summaries.created_at AS summarized_at
 FROM summaries JOIN pages ON pages.id = summaries.page_id
-WHERE summaries.created_at >= ? AND NOT EXISTS (
+WHERE summaries.created_at >= :since AND summaries.created_at <= :now AND NOT EXISTS (
     SELECT 1 FROM summaries AS later WHERE later.page_id = summaries.page_id AND later.id > summaries.id
 )
 ORDER BY summaries.id DESC
 """
+"""What a clock that was wrong has dated years ahead would be news until then."""
 
 IS_PAGE = """
 SELECT host <> '' AND key NOT LIKE 'list:%' FROM pages WHERE id = ?
@@ -610,9 +616,10 @@ SELECT ended_at, exit_code FROM runs WHERE exit_code IS NOT NULL ORDER BY id DES
 """
 
 LAST_GOOD_RUN = """
-SELECT max(ended_at) FROM runs WHERE state = 'finished' AND exit_code IN (0, 3) AND model <> ''
+SELECT ended_at FROM runs
+WHERE state = 'finished' AND exit_code IN (0, 3) AND model <> '' ORDER BY id DESC LIMIT 1
 """
-"""A run that only fetches has no model: it is no night."""
+"""A run that only fetches has no model: it is no night. The last one, whatever the clock said."""
 
 COUNT_OLD_ITEMS = """
 SELECT count(*) FROM items WHERE run_id IN (

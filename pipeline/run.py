@@ -145,6 +145,7 @@ class Night:
         self._thread = thread
         self._console = console
         self._signal: int | None = None
+        self._is_gathering = False
         self._limited = False
         self._out_of_time = False
         self._ends_at: float | None = None
@@ -195,6 +196,7 @@ class Night:
             # Not in the store's thread: what is learned of a list's host is stored while the list is waited for.
             with ThreadPoolExecutor(1, "lists") as thread:
                 batches = iter(errand.batches(self._store, fetch))
+                self._is_gathering = True
                 try:
                     while batch := await loop.run_in_executor(thread, next, batches, None):
                         # What has been read of the lists is kept; no more is read after a signal.
@@ -202,6 +204,7 @@ class Night:
                         if self._signal:
                             break
                 finally:
+                    self._is_gathering = False
                     self._stop = _nobody
 
     async def _tell_settled(self) -> None:
@@ -338,7 +341,8 @@ class Night:
         await self._stored(self._store.end_run, state, code, waiting.value if waiting else None)
         say = self._console.warn if code else self._console.say
         others = await self._stored(self._store.other_recipes, self._recipes) if self._recipes else 0
-        lines = partial(report, counts, fault_counts, self._store.faults, str(self._settings.db), others)
+        places = (str(self._settings.db), self._store.path)
+        lines = partial(report, counts, fault_counts, self._store.faults, *places, others, self._console.lines_left)
         for line in await self._stored(lines):
             say(line)
         return code
@@ -495,10 +499,17 @@ class Night:
         loop = asyncio.get_running_loop()
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
+        def give_up(number: int) -> None:
+            if self._is_gathering:
+                # A list that is a pipe may never end, and nobody can stop who reads it.
+                self._console.warn("stopped while a list was read")
+                os._exit(128 + number)
+
         def arrived(number: int) -> None:
             first, self._signal = self._signal is None, number
             if first:
                 self._console.say("stopping: what is under way may still end; a second signal stops it now")
+                loop.call_later(self._settings.grace.total_seconds(), give_up, number)
             elif self._stop is _nobody:
                 # Before or after the work there is nothing to give up, and what waits may wait for ever. What is stored
                 # is safe, and the next run knows that this one did not end.

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from sqlite_utils import Database
 from pipeline import queries, upkeep
 from pipeline.errors import DatabaseUnusable, LockHeld
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
-from pipeline.patience import pause
+from pipeline.patience import LONGEST, pause
 from pipeline.records import (
     Added,
     Chosen,
@@ -77,6 +78,11 @@ def iso(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
 
 
+def storable(text: str) -> str:
+    """A text as a database can hold it: the name of a file is bytes, and those that are no letter are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Whatever SQLite raises, as one sentence and exit code 10."""
@@ -91,6 +97,7 @@ def translated(path: Path) -> Iterator[None]:
         raise DatabaseUnusable(f"{path}: {what}") from error
 
 
+_NOTHING = "no database is here; `summarize-batch urls.txt` makes one"
 _SAFE = "what was stored before is safe, and the next run goes on from there"
 _SENTENCES = {
     "FULL": f"the disk is full; {_SAFE}",
@@ -103,13 +110,28 @@ _SENTENCES = {
 }
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file lies there that has something in it. Raises `DatabaseUnusable` when nobody can tell."""
+    file = _found_at(path)
+    return file is not None and stat.S_ISREG(file.st_mode) and file.st_size > 0
+
+
+def _found_at(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DatabaseUnusable(f"{path}: the database cannot be opened: {error.strerror}") from error
+
+
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """A connection to the database. Raises `DatabaseUnusable` when there is none to be had at `path`.
 
     A reader never waits for the run, and the run never for it (WAL); it does not create the file.
     """
-    if not write and not path.is_file():
-        raise DatabaseUnusable(f"{path}: no database is here; `summarize-batch urls.txt` makes one")
+    if not write and not is_there(path):
+        raise DatabaseUnusable(f"{path}: {_NOTHING}")
     if write:
         _create(path)
     with translated(path):
@@ -126,6 +148,8 @@ def _check_whose(connection: sqlite3.Connection, path: Path, write: bool) -> Non
     """Raises `DatabaseUnusable` for a database that is not ours, is newer than this program, or too old to be read."""
     identity = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if not write and not tables and identity == 0:
+        raise DatabaseUnusable(f"{path}: {_NOTHING}")
     if identity != APPLICATION_ID and (tables or not write):
         raise DatabaseUnusable(f"{path}: this database was not made by summarize-batch; give another --db")
     (version,) = connection.execute(queries.VERSION).fetchone()
@@ -186,7 +210,8 @@ def lock(path: Path, wait: timedelta = timedelta(0), note: Callable[[str], None]
     locks would get in the way of that. The lock ends with the process, however it ends. Raises `LockHeld` when
     another run still has it after `wait`.
     """
-    if path.exists() and not path.is_file():
+    file = _found_at(path)
+    if file and not stat.S_ISREG(file.st_mode):
         raise DatabaseUnusable(f"{path}: this is no file; give another --db")
     until = monotonic() + max(wait.total_seconds(), LOCK_SECONDS)
     handles: list[int] = []
@@ -213,9 +238,10 @@ def _unheard(text: str) -> None:
 
 def is_held(path: Path) -> bool:
     """Whether a run works on the database now. It looks by holding the lock itself, for a moment."""
+    _found_at(path)
     for place in _places(path):
         try:
-            handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe has nobody who writes
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -259,28 +285,38 @@ def _sign(handle: int, place: Path) -> None:
         raise DatabaseUnusable(f"{place}: the lock cannot be written: {error.strerror}") from error
 
 
-def _lies_at(handle: int, place: Path) -> bool:
+def _signed_at(signature: str) -> datetime | None:
     try:
-        return os.path.samestat(os.fstat(handle), place.stat())
+        return datetime.fromisoformat(signature.rsplit(maxsplit=1)[-1])
+    except (IndexError, ValueError):
+        return None
+
+
+def _is_at(file: os.stat_result, place: Path) -> bool:
+    try:
+        return os.path.samestat(file, place.stat())
     except FileNotFoundError:
         return False
 
 
 def _flocked(place: Path, path: Path) -> int:
     """The file, open and locked, and still the one that lies there: it may be taken away in between."""
+    # It is written over: a link, which anybody can make where anybody can make files, would lead that elsewhere.
+    how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if place == path.resolve() else os.O_NOFOLLOW)
     while True:
         try:
-            handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(place, how, 0o600)
         except OSError as error:
             raise DatabaseUnusable(f"{place}: the lock cannot be opened: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _lies_at(handle, place):
+            if _is_at(os.fstat(handle), place):
                 return handle
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode("utf-8", "replace") if place != path else "its lock file is gone"
             os.close(handle)
-            raise LockHeld(f"another run works on {path} ({holder.strip() or 'just started'})") from None
+            said = f"another run works on {path} ({holder.strip() or 'just started'})"
+            raise LockHeld(said, _signed_at(holder)) from None
         os.close(handle)
 
 
@@ -294,7 +330,9 @@ class Store:
         on_commit: Callable[[str], None] = lambda point: None,
         clock: Callable[[], datetime] = now,
     ) -> None:
-        self.path = path
+        # The folder in which the program was started may go before the program does.
+        self.path = path.resolve()
+        self._file = path.stat()
         self._now = clock
         self.run_id = 0
         self._goes_on_from = 0
@@ -325,7 +363,7 @@ class Store:
                 store._bring_up_to_date(note)
             yield store
             with translated(path):
-                left = upkeep.empty_log(connection, path)
+                left = upkeep.empty_log(connection, store.path)
             if left > upkeep.TOLD_LOG_BYTES:
                 note(f"{path}-wal has {left / 1e6:,.0f} MB, and keeps them until a program has ended that reads {path}")
         finally:
@@ -371,7 +409,16 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+        self._check_place()
         self._on_commit(point)
+
+    def _check_place(self) -> None:
+        """Raises `DatabaseUnusable` when another file lies at the path, or none.
+
+        SQLite does not notice, and a night would work for nothing: what it writes goes with it (seen with 3.40).
+        """
+        if not _is_at(self._file, self.path):
+            raise DatabaseUnusable(f"{self.path}: the database was taken away while it was written to, or replaced")
 
     # Runs
 
@@ -382,7 +429,8 @@ class Store:
                 "UPDATE runs SET state = 'interrupted', ended_at = coalesce(ended_at, ?) WHERE state = 'running'",
                 [iso(self._now())],
             )
-            told = json.dumps(settings, default=_plain, ensure_ascii=False)
+            told = storable(json.dumps(settings, default=_plain, ensure_ascii=False))
+            source = storable(source)
             self.run_id = db.execute(queries.BEGIN_RUN, [iso(self._now()), source, model, told]).lastrowid or 0
             errand = {"run_id": self.run_id, "source": source, "settings": told}
             (self._goes_on_from,) = db.execute(queries.KILLED_BEFORE, errand).fetchone()
@@ -426,7 +474,8 @@ class Store:
             reason = line.reason.value if line.reason else None
             db.execute(queries.ADD_PAGE, [line.url, line.key, line.host, state.value, reason, line.detail, time])
             page_id = db.execute("SELECT id FROM pages WHERE key = ?", [line.key]).fetchone()[0]
-            db.execute(queries.ADD_SOURCE, [page_id, line.source or line.origin, line.origin, json.dumps(line.tags)])
+            place = [storable(line.source or line.origin), storable(line.origin)]
+            db.execute(queries.ADD_SOURCE, [page_id, *place, json.dumps(line.tags)])
             if line.reason:
                 db.execute(queries.ADD_BAD_ITEM, [self.run_id, page_id, outcome.value, reason, time, time])
             else:
@@ -602,14 +651,22 @@ class Store:
         If this run goes on with one that was killed, what failed in that one has had its turn for tonight: it would
         count as failed once a kill, and be given up in one bad night. With `force` no page is passed over but those
         that the killed run had done, which end as unchanged for the reason `done`.
+
+        What lies in the future was written while the clock was wrong, and puts no page off.
         """
         time = self._now()
         if self._goes_on_from < self.run_id:
-            killed = {"first": self._goes_on_from, "since": iso(time - max_age), "force": force, "done": done.value}
+            killed = {"first": self._goes_on_from, "since": iso(time - max_age), "time": iso(time)}
+            killed |= {"force": force, "done": done.value}
             self._of_all_items("settle", [queries.TAKE_OVER], killed, after)
         if force:
             return
-        values = {"time": iso(time), "fresh": iso(time - max_age), "texts_only": texts_only}
+        values = {
+            "time": iso(time),
+            "fresh": iso(time - max_age),
+            "latest": iso(time + LONGEST),
+            "texts_only": texts_only,
+        }
         self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values, after)
 
     def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object], after: int = 0) -> None:

@@ -8,9 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -268,6 +270,18 @@ def test_the_command_that_the_report_ends_with_shows_the_rest(shell: Shell, olla
     assert [line.split("\t")[2] for line in listed.splitlines()] == urls
 
 
+def test_a_night_that_is_not_well_says_twenty_lines_in_all(shell: Shell) -> None:
+    """One of them is that its server is down, so the report has one less."""
+    with serving_pages(a=article("A")) as site:
+        gone = [f"{site.url}/gone/{number}" for number in range(30)]
+        said = shell("-q", "-", stdin="\n".join([f"{site.url}/a", *gone]))
+    lines = said.err.splitlines()
+    assert (said.code, len(lines)) == (12, 20)
+    assert lines[0].startswith("cannot reach Ollama")
+    assert lines[1] == "30 failed, 1 waiting: summaries.db"
+    assert lines[-1].startswith("  and 14 more: ")
+
+
 def test_a_model_that_is_not_there_is_12_and_nothing_is_fetched(shell: Shell, ollama: FakeOllama) -> None:
     with serving_pages(a=article("A")) as site:
         said = shell("-q", "--model", "other", f"{site.url}/a")
@@ -323,10 +337,15 @@ def test_a_database_that_cannot_be_used_is_10(shell: Shell, made_by: str) -> Non
 
 
 def test_a_database_that_another_run_holds_is_11(shell: Shell) -> None:
-    with lock(shell.folder / "summaries.db"):
-        said = shell("-q", "https://example.com/")
-    assert said.code == 11
-    assert f"another run works on summaries.db (pid {os.getpid()} since" in said.err
+    path = shell.folder / "summaries.db"
+    with lock(path):
+        said = shell("https://example.com/")
+        assert said.code == 11
+        assert f"another run works on summaries.db (pid {os.getpid()} since" in said.err
+        assert shell("-q", "https://example.com/") == Said(11, "", ""), "a long night is nothing wrong"
+        path.with_name("summaries.db.lock").write_text("pid 7 since 2026-03-02T03:15:00.000Z\n")
+        told = "another run works on summaries.db (pid 7 since 2026-03-02T03:15:00.000Z)"
+        assert shell("-q", "https://example.com/") == Said(11, "", f"summarize-batch: {told}\n"), "it hangs"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -342,6 +361,59 @@ def test_a_signal_ends_the_run_with_its_own_code_before_any_failure(
     assert running.returncode == code
     assert "Traceback" not in err.decode()
     assert states(shell) == {"gone": "failed", "hang": "queued", "a": "queued"}
+
+
+def test_the_second_signal_stops_what_the_first_lets_end(shell: Shell, ollama: FakeOllama) -> None:
+    with serving_pages() as site, shell.start("--grace", "1000s", f"{site.url}/hang") as running:
+        assert running.stderr
+        assert site.hangs.wait(60)
+        running.send_signal(signal.SIGTERM)
+        assert b"a second signal stops it now" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (130, b"1 waiting: summaries.db\n")
+    assert states(shell) == {"hang": "queued"}
+
+
+def test_a_run_that_is_suspended_goes_on(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
+    asked, answers, usual = threading.Event(), threading.Event(), ollama.behave
+
+    def behave(body: dict[str, Any]) -> dict[str, Any]:
+        asked.set()
+        assert answers.wait(60)
+        return usual(body)
+
+    ollama.behave = behave
+    with shell.start("-q", f"{site.url}/a", f"{site.url}/b") as running:
+        assert asked.wait(60)
+        running.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(running.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        answers.set()
+        running.send_signal(signal.SIGCONT)
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (0, b"")
+    assert states(shell) == {"a": "summarized", "b": "summarized"}
+
+
+def test_a_signal_does_not_wait_for_a_list_that_never_ends(shell: Shell) -> None:
+    os.mkfifo(shell.folder / "list")
+    with shell.start("-q", "--grace", "0s", "list") as running:
+        writer = os.open(shell.folder / "list", os.O_WRONLY)  # waits until the run reads
+        try:
+            running.send_signal(signal.SIGTERM)
+            _, err = running.communicate(timeout=60)
+        finally:
+            os.close(writer)
+    assert (running.returncode, err) == (143, b"stopped while a list was read\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no such limit is kept")
+def test_a_limit_that_the_run_was_given_is_no_fault_of_a_page(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
+    """Below those that a worker sets itself, which nobody may raise again."""
+    said = shell.sh(f'ulimit -v 2000000; ulimit -t 60; ulimit -n 64; exec "$it" -q {site.url}/a {site.url}/b')
+    assert said == Said(0, "", "")
+    assert states(shell) == {"a": "summarized", "b": "summarized"}
 
 
 NEWER = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('summarize-batch', 'later', '')"

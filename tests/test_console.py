@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.console import MOST_LINES, json_text, printable, report
+from pipeline.console import MOST_LINES, Console, json_text, printable, report
 from pipeline.records import Outcome, Reason
 
 ESCAPES = {
@@ -68,7 +68,9 @@ def told(counts: dict[str, int], faults: Sequence[sqlite3.Row], db: str) -> list
     def first(reasons: Sequence[Reason], most: int) -> Sequence[sqlite3.Row]:
         return [row for row in faults if row["reason"] in reasons][:most]
 
-    return report(counts, Counter((Outcome(row["outcome"]), Reason(row["reason"])) for row in faults), first, db)
+    return report(
+        counts, Counter((Outcome(row["outcome"]), Reason(row["reason"])) for row in faults), first, db, Path(db)
+    )
 
 
 def test_a_run_that_did_nothing_says_so() -> None:
@@ -89,6 +91,20 @@ def test_a_report_has_twenty_lines_at_the_most(count: int) -> None:
     assert (" more: " in lines[-1]) == (count >= MOST_LINES)
 
 
+@pytest.mark.parametrize(("warnings", "left"), [(0, 20), (4, 16), (100, 4)])
+def test_whoever_wants_to_hear_little_hears_twenty_lines_in_all(warnings: int, left: int) -> None:
+    quiet, usual = Console(-1), Console(0)
+    for _ in range(warnings):
+        quiet.warn("A server is down.")
+        usual.warn("A server is down.")
+    assert (quiet.lines_left, usual.lines_left) == (left, MOST_LINES)
+    counts = {(Outcome.FAILED, Reason.HTTP_404): 50}
+    rows = [fault(Reason.HTTP_404)] * 50
+    lines = report({"failed": 50}, counts, lambda _, most: rows[:most], "my.db", Path("/my.db"), 7, quiet.lines_left)
+    assert len(lines) == left
+    assert lines[-1].startswith(f"  and {50 - (left - 3)} more: ")
+
+
 @pytest.mark.parametrize(
     ("reason", "states"),
     [
@@ -101,6 +117,21 @@ def test_a_report_has_twenty_lines_at_the_most(count: int) -> None:
 def test_the_rest_is_where_such_pages_stand(reason: Reason, states: str) -> None:
     *_, last = told({}, [fault(reason)] * 50, "/a b/my.db")
     assert last == f"  and 32 more: summarize-batch list --db '/a b/my.db' {states}"
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("failed http://a.example/?token=s3: HTTP 404", "failed http://a.example/?token=***: HTTP 404"),
+        ("http://a.example/?id=7&API_KEY=s3&x=1#y", "http://a.example/?id=7&API_KEY=***&x=1#y"),
+        ("moved to http://a.example/?X-Amz-Signature=s3", "moved to http://a.example/?X-Amz-Signature=***"),
+        ("http://a.example/?key=s3 and ?sig=s3", "http://a.example/?key=*** and ?sig=***"),
+        ("http://a.example/?keyword=a&monkey=b&access_token=", "http://a.example/?keyword=a&monkey=b&access_token="),
+    ],
+)
+def test_what_lets_somebody_in_is_not_said(told: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Console().warn(told)
+    assert capsys.readouterr().err == f"{shown}\n"
 
 
 def test_a_long_line_of_a_report_is_cut() -> None:

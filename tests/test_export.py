@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pipeline import formats
+from pipeline.commands import digest
 from pipeline.errors import UsageError
 from pipeline.output import written_whole
 from pipeline.records import (
@@ -272,6 +273,16 @@ def test_a_digest_without_news_says_so(shell: Shell) -> None:
     assert said.err.startswith("nothing is new since ")
     assert shell("digest", "-q", "--since", tomorrow) == Said(0, "", "")
     assert shell("digest", "--since", "yesterday").code == 2
+
+
+def test_what_is_dated_years_ahead_is_no_news(filled: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(filled.read_bytes())
+    before = len(list(digest.news(copy, now() - timedelta(days=1))))
+    assert before > 1
+    with Store.open(copy) as store, store.transaction("test") as db:
+        db.execute("UPDATE summaries SET created_at = '2938-01-19T03:14:08.000Z' WHERE page_id = 1")
+    assert len(list(digest.news(copy, now() - timedelta(days=1)))) == before - 1
 
 
 def test_the_newest_version_only_is_news(shell: Shell, filled: Path, tmp_path: Path) -> None:

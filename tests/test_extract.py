@@ -372,6 +372,13 @@ def test_a_page_whose_worker_was_killed_is_tried_once_more(tmp_path: Path) -> No
     assert reasons(extracted([f"kill-once {tmp_path / 'killed'}"])) == [None]
 
 
+def test_a_page_is_read_though_the_folder_of_the_run_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "start").mkdir()
+    monkeypatch.chdir(tmp_path / "start")
+    (tmp_path / "start").rmdir()
+    assert reasons(extracted(["pid"])) == [None]
+
+
 def test_workers_that_die_while_they_are_idle_are_replaced() -> None:
     async def scenario() -> tuple[Document, Document]:
         async with Extractor(2, 60.0, read=act) as extractor:

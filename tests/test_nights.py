@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,11 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command_line import Pages, article, serving_pages
 from fake_ollama import FakeOllama, serving
 from one_night import settings, whole_night
 
+from pipeline.commands import show
 from pipeline.console import Console
+from pipeline.errors import UsageError
 from pipeline.run import lists
 from pipeline.settings import Settings
 
@@ -195,6 +199,21 @@ def test_a_week_of_nights_and_what_came_after(tmp_path: Path) -> None:  # noqa: 
         assert {name: found for name, found in it.pages().items() if name != "gone"} == {
             name: found for name, found in pages.items() if name != "gone"
         }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a file cannot have such a name")
+def test_the_name_of_a_list_need_not_be_text(tmp_path: Path) -> None:
+    with world(tmp_path, "a", "b") as it:
+        prompts = tmp_path / "\udcff"
+        prompts.mkdir()
+        it.given = replace(it.given, prompts=prompts)
+        night = it.night(it.write("l\udcff", "a b"))
+        assert (night.code, night.items) == (0, {"a": SUMMARIZED, "b": SUMMARIZED})
+        assert it.sources() == {("a", r"l\udcff"), ("b", r"l\udcff")}
+        assert it.rows("SELECT source LIKE '%/l\\udcff', json_valid(settings) FROM runs") == [(1, 1)]
+        assert len(it.night("l\udcff").items) == 2
+        with pytest.raises(UsageError, match=r"l\\udcff is not in "):
+            show.page(it.given.db, "l\udcff")
 
 
 def test_a_night_over_unchanged_pages_asks_for_each_once_and_never_the_model(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
+import signal
 import sqlite3
 import stat
 import sys
@@ -12,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import power
 import pytest
 from command_line import Pages, Said, Shell, article, serving_pages
 from fake_ollama import FakeOllama, serving
@@ -19,11 +22,12 @@ from sqlite_utils import Database
 
 from pipeline import store as store_module
 from pipeline import upkeep
+from pipeline.__main__ import _stopped
 from pipeline.commands import choose
 from pipeline.errors import DatabaseUnusable
 from pipeline.migrations import APPLICATION_ID, migrations, schema_version
 from pipeline.records import Added, Line
-from pipeline.store import Store, connect, lock
+from pipeline.store import Store, connect, is_held, lock
 
 NIGHT = {
     "SUMMARIZE_BATCH_ALLOW_PRIVATE_NETWORK": "1",
@@ -169,6 +173,28 @@ def test_a_step_that_fails_in_the_middle_leaves_the_old_state_and_no_copy(
     assert beside(older) == []
     with Store.open(older):
         assert query(older, "SELECT count(*) FROM texts") == [(20,)]
+
+
+def test_a_run_that_is_told_to_stop_while_it_migrates_leaves_the_old_state(
+    older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(db: Database) -> None:
+        db.execute(HALF[0])
+        db.execute(HALF[-1])
+        signal.raise_signal(signal.SIGTERM)
+
+    before, usual = what_is_in(older), signal.signal(signal.SIGTERM, _stopped)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                migrations, "_migrations", [*migrations._migrations, type(migrations)._Migration("next", step)]
+            )
+            with pytest.raises(SystemExit, match="143"), Store.open(older):
+                pass
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert what_is_in(older) == before
+    assert beside(older) == []
 
 
 def test_a_database_of_a_newer_version_is_left_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,6 +383,15 @@ def _stopped_halfway(shell: Shell, said: Said, told: str) -> None:
     assert query(path, "SELECT count(*) FROM attempts WHERE code <> 'ok'") == [(0,)]
 
 
+@pytest.mark.skipif("strace" not in power.recorders(), reason="needs strace, to play a disk that fails")
+def test_a_disk_that_fails_to_keep_what_it_was_given_ends_the_night_with_10(shell: Shell, site: Pages) -> None:
+    (shell.folder / "urls.txt").write_text(urls(site))
+    fails = "strace -f --seccomp-bpf -o /dev/null -e trace=fdatasync -e inject=fdatasync:error=EIO:when=40"
+    said = shell.sh(f'exec {fails} "$it" -q --workers 1 --num-ctx 8192 urls.txt')
+    _stopped_halfway(shell, said, "the disk cannot be read or written; what was stored before is safe")
+    assert query(shell.folder / "summaries.db", "SELECT exit_code FROM runs") == [(10,)], "so the next reads it through"
+
+
 FULL = """
 mkdir disk && unshare -Urm sh -c '
     mount -t tmpfs -o size=1200k tmpfs disk && cd disk || exit 99
@@ -435,6 +470,50 @@ def test_what_is_no_file_is_refused_before_a_lock_is_made_beside_it(path: Path, 
     assert beside(path) == []
 
 
+@pytest.mark.parametrize("what", ["a link", "a pipe", "a folder"])
+def test_a_lock_that_is_no_file_of_its_own_is_refused(path: Path, tmp_path: Path, what: str) -> None:
+    """Who may make files in the folder could have the one at which a link points written over."""
+    with Store.open(path):
+        pass
+    mine, place = tmp_path / "mine.txt", path.with_name("summaries.db.lock")
+    mine.write_text("mine")
+    if what == "a link":
+        place.symlink_to(mine)
+    elif what == "a pipe":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    with pytest.raises(DatabaseUnusable, match="the lock cannot be "), lock(path):
+        pass
+    assert not is_held(path), "and who asks does not wait"
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("what", ["a link to itself", "a name that is too long"])
+def test_a_place_that_cannot_be_looked_at_is_told_in_a_sentence(path: Path, what: str) -> None:
+    if what == "a link to itself":
+        path.symlink_to(path)
+    else:
+        path = path.with_name(300 * "x")
+    for use in (lambda: lock(path).__enter__(), lambda: is_held(path), lambda: connect(path, write=False)):
+        with pytest.raises(DatabaseUnusable, match="the database cannot be opened: "):
+            use()
+
+
+def test_an_empty_file_is_no_database_yet(path: Path) -> None:
+    """One is left by a run that is killed before it has made its tables, and the next run makes them."""
+    path.touch()
+    nothing = "no database is here; `summarize-batch urls.txt` makes one"
+    with pytest.raises(DatabaseUnusable, match=nothing):
+        connect(path, write=False)
+    query(path, "PRAGMA journal_mode = WAL")
+    assert path.stat().st_size > 0
+    with pytest.raises(DatabaseUnusable, match=nothing):
+        connect(path, write=False)
+    with Store.open(path), closing(connect(path, write=False)):
+        pass
+
+
 def test_a_lock_that_cannot_be_written_is_told_in_a_sentence(path: Path) -> None:
     with no_file_larger_than(0), pytest.raises(DatabaseUnusable, match="the lock cannot be written: "), lock(path):
         pass
@@ -457,6 +536,23 @@ def test_who_chooses_pages_lets_the_log_be_emptied_meanwhile(path: Path, monkeyp
     assert found == [(1, 2, 3), (4, 5, 6), (7, 8)]
 
 
+@pytest.mark.parametrize("how", ["taken away", "replaced", "its folder is gone"])
+def test_nothing_is_said_to_be_done_in_a_database_that_lies_there_no_more(tmp_path: Path, how: str) -> None:
+    (tmp_path / "folder").mkdir()
+    path, said = tmp_path / "folder" / "summaries.db", list[str]()
+    with Store.open(path, said.append) as store:
+        store.begin_run("urls.txt", "m", {})
+        said.clear()
+        path.rename(tmp_path / "mine.db")
+        if how == "replaced":
+            shutil.copy(tmp_path / "mine.db", path)
+        elif how == "its folder is gone":
+            shutil.rmtree(path.parent)
+        with pytest.raises(DatabaseUnusable, match="was taken away while it was written to, or replaced"):
+            store.apply(lines(0, 10))
+    assert said == []
+
+
 def test_another_program_that_writes_is_waited_for_and_then_told_of(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,6 +567,17 @@ def test_another_program_that_writes_is_waited_for_and_then_told_of(
         assert query(path, "SELECT count(*) FROM pages") == [(10,)]
 
 
+def test_nobody_writes_between_what_is_read_and_what_is_written_of_it(path: Path) -> None:
+    """A plain BEGIN lets another writer in, and then fails at once, however long it is told to wait."""
+    with Store.open(path) as store, closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        with store.transaction("test") as db:
+            db.execute("SELECT count(*) FROM runs").fetchone()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("DELETE FROM runs")
+            db.execute("DELETE FROM runs")
+        other.execute("DELETE FROM runs")
+
+
 def test_who_reads_does_not_wait_for_who_writes(path: Path) -> None:
     with Store.open(path) as store:
         store.begin_run("urls.txt", "m", {})
@@ -479,6 +586,23 @@ def test_who_reads_does_not_wait_for_who_writes(path: Path) -> None:
             with closing(connect(path, write=False)) as reader:
                 reader.execute("PRAGMA busy_timeout = 0")
                 assert reader.execute("SELECT count(*) FROM runs").fetchone()[0] == 1
+
+
+def test_a_run_outlives_the_folder_that_it_was_started_in(shell: Shell) -> None:
+    start = shell.folder / "start"
+    start.mkdir()
+    with (
+        serving_pages() as site,
+        Shell(start, shell.variables).start("-q", "--grace", "0s", "--db", "../kept.db", f"{site.url}/hang") as running,
+    ):
+        assert site.hangs.wait(60)
+        start.rmdir()
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (143, b"1 waiting: ../kept.db\n")
+    said = shell.sh('mkdir gone; cd gone; rmdir ../gone; "$it" -q https://example.com/')
+    told = "the folder in which this was started is gone: start it in one that is there"
+    assert said == Said(2, "", f"summarize-batch: {told}\n")
 
 
 def test_a_database_that_turns_out_to_be_damaged_ends_the_run_with_10(shell: Shell, site: Pages) -> None:

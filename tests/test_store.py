@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from pipeline import queries
+from pipeline.commands import plan
 from pipeline.errors import DatabaseUnusable, LockHeld
 from pipeline.migrations import APPLICATION_ID
 from pipeline.records import (
@@ -195,6 +196,33 @@ def test_an_old_page_and_with_force_every_page_is_asked_for(store: Store, max_ag
 
 
 LINES = (line("1"), line("2"), line("3"))
+LATER = datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC)
+"""A second after the last that 32 bits can hold."""
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_night_whose_clock_was_years_ahead_puts_no_page_off(path: Path, is_killed: bool) -> None:
+    """One of a machine that began with the year 2038 would leave its pages alone until then."""
+    with Store.open(path, clock=lambda: LATER) as store:
+        store.begin_run("urls.txt", "m", {})
+        store.add_recipe(RECIPE)
+        store.apply(Added(LINES))
+        first, second, third = tasks(store)
+        store.apply(replace(fetched(first), ended_at=LATER))
+        store.apply(summarized(first))
+        store.apply(replace(not_done(second, Reason.HTTP_404), ended_at=LATER))
+        wish = LATER + timedelta(hours=1)
+        store.apply(replace(not_done(third, Reason.RATE_LIMITED, wish), ended_at=LATER))
+        if not is_killed:
+            store.end_run("finished", 3, None)
+    with Store.open(path) as store:
+        assert plan.plan(path, lambda secret: LINES, timedelta(hours=12), force=False) == {plan.AGAIN: 3}
+        assert night_after(store) == ["1", "2", "3"]
+        for task in tasks(store):
+            store.apply(fetched(task))
+            store.apply(summarized(task))
+        store.end_run("finished", 0, None)
+        assert night_after(store) == [], "and from then on all is as ever"
 
 
 def killed_night(store: Store) -> None:

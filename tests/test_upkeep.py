@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from command_line import COMMAND, Pages, Said, Shell, article, serving_pages
 from fake_ollama import FakeOllama, serving
 
+from pipeline.commands import check
 from pipeline.errors import LockHeld
 from pipeline.records import Added, Line
 from pipeline.store import Store, is_held, lock
@@ -105,6 +106,29 @@ def test_what_is_not_well_is_a_line_and_a_code(shell: Shell, statement: str, cod
     assert (said.code, said.err) == (code, "")
     assert told in said.out
     assert shell("check", "--json", "--expect-every", "25h").objects[0].keys() == {"what", "said", "exit_code"}
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        (25.0, []),
+        (25.1, ["the last good run ended at 2026-03-02T03:15:00.000Z"]),
+        (0.0, []),
+        (-0.1, ["the last good run ended at 2026-03-02T03:15:00.000Z: by a clock that was wrong"]),
+    ],
+)
+def test_a_good_run_counts_for_as_long_as_was_said_and_not_before_it_was(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, hours: float, told: list[str]
+) -> None:
+    ended = datetime(2026, 3, 2, 3, 15, tzinfo=UTC)
+    change(shell, "UPDATE runs SET ended_at = '2026-03-02T03:15:00.000Z'")
+    # Of an earlier night, when the clock was ahead.
+    change(
+        shell, "INSERT INTO runs SELECT 0, started_at, '2038-01-01', state, 0, source, model, settings, '' FROM runs"
+    )
+    monkeypatch.setattr(check, "now", lambda: ended + timedelta(hours=hours))
+    found = check.findings(shell.folder / "summaries.db", timedelta(hours=25))
+    assert [finding.said for finding in found] == told
 
 
 def test_a_run_that_works_now_was_not_killed(shell: Shell) -> None:

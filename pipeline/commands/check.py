@@ -71,6 +71,9 @@ def _runs(connection: sqlite3.Connection, held: bool, expect_every: timedelta | 
         yield Finding("run", f"the last run, at {last['ended_at']}, ended with exit code {last['exit_code']}", UNWELL)
     if expect_every is None:
         return
-    (good,) = connection.execute(queries.LAST_GOOD_RUN).fetchone()
-    if good is None or good < iso(now() - expect_every):
-        yield Finding("run", f"the last good run ended {f'at {good}' if good else 'never'}", UNWELL)
+    (good,) = connection.execute(queries.LAST_GOOD_RUN).fetchone() or [None]
+    time = now()
+    if good is None or not iso(time - expect_every) <= good <= iso(time):
+        said = "the last good run ended"
+        at = "never" if good is None else f"at {good}" if good <= iso(time) else f"at {good}: by a clock that was wrong"
+        yield Finding("run", f"{said} {at}", UNWELL)

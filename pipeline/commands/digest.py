@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline import queries
 from pipeline.commands.failures import Failure, failures
-from pipeline.store import connect, iso, translated
+from pipeline.store import connect, iso, now, translated
 
 
 def news(db: Path, since: datetime) -> Iterator[sqlite3.Row]:
@@ -19,7 +19,7 @@ def news(db: Path, since: datetime) -> Iterator[sqlite3.Row]:
     Raises `DatabaseUnusable`.
     """
     with closing(connect(db, write=False)) as connection, translated(db):
-        yield from connection.execute(queries.NEWS, [iso(since)])
+        yield from connection.execute(queries.NEWS, {"since": iso(since), "now": iso(now())})
 
 
 def failed(db: Path, since: datetime) -> Iterator[Failure]:

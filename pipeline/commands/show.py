@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline import queries
 from pipeline.errors import UsageError
-from pipeline.store import connect, translated
+from pipeline.store import connect, storable, translated
 from pipeline.urls import normal_form, shown
 
 
@@ -60,7 +60,7 @@ def find(connection: sqlite3.Connection, db: Path, url: str, *, redirected: bool
 
     Raises `UsageError` when the database does not have it.
     """
-    key = _key(url)
+    key, url = _key(url), storable(url)
     found: sqlite3.Row | None = connection.execute(queries.PAGE_OF_KEY, [key]).fetchone()
     if found is None:
         found = connection.execute(queries.FIND_PAGE, [url, url if redirected else None]).fetchone()
@@ -90,4 +90,4 @@ def _key(url: str) -> str:
     try:
         return normal_form(url)
     except ValueError:  # a bad line is a row too
-        return url
+        return storable(url)

@@ -65,9 +65,9 @@ def _answer(
 ) -> None:
     # The terminal's signals are for our parent. It may also be killed, and then nobody kills us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 1))
+    _limit(resource.RLIMIT_CPU, math.ceil(seconds), math.ceil(seconds) + 1)
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+        _limit(resource.RLIMIT_AS, MOST_BYTES, MOST_BYTES)
     try:
         answer = function(*args, **kwargs)
     except Unreadable as fault:
@@ -75,3 +75,10 @@ def _answer(
     except MemoryError:
         answer = Unreadable("reading it takes too much memory")
     there.send(answer)
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    """Sets a limit; a lower one that the whole run has been given (`ulimit`, a unit) stays."""
+    given = resource.getrlimit(kind)[1]
+    most = hard if given == resource.RLIM_INFINITY else min(hard, given)
+    resource.setrlimit(kind, (min(soft, most), most))
