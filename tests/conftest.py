@@ -21,6 +21,7 @@ WITH_THE_MODEL = ("test_end_to_end", "test_embedded", "test_whole_text_embedded"
 """Files whose tests compute with the embedded model, on all cores."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file goes to one process, and all that computes with the model too: two at once take ten times as long.
 
