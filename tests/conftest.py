@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
 # The tests' own servers are modules beside them; those of the demo lie in scripts/.
 HERE = Path(__file__).parent
@@ -21,13 +22,18 @@ WITH_THE_MODEL = ("test_end_to_end", "test_embedded", "test_whole_text_embedded"
 """Files whose tests compute with the embedded model, on all cores."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file goes to one process, and all that computes with the model too: two at once take ten times as long.
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """A file goes to one process, and all that computes with the model too: two at once take ten times as long."""
 
-    That comes first, since it takes longest: the other files are run beside it.
-    """
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0]).stem
+        return "with the model" if file in WITH_THE_MODEL else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What computes with the model comes first, since it takes longest: the other files are run beside it."""
     items.sort(key=lambda item: item.path.stem not in WITH_THE_MODEL)
-    for item in items:
-        group = "the model" if item.path.stem in WITH_THE_MODEL else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
