@@ -649,23 +649,16 @@ PRUNE_ATTEMPTS = """
 DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE ended_at < :before ORDER BY id LIMIT :most)
 """
 
-PRUNE_CHUNKS = """
-DELETE FROM chunks WHERE text_hash IN (
+_LOOSE_TEXTS = """
     SELECT hash FROM texts
     WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
         AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
     ORDER BY hash LIMIT :most
-)
 """
 
-PRUNE_TEXTS = """
-DELETE FROM texts WHERE hash IN (
-    SELECT hash FROM texts
-    WHERE NOT EXISTS (SELECT 1 FROM pages WHERE pages.text_hash = texts.hash)
-        AND NOT EXISTS (SELECT 1 FROM summaries WHERE summaries.text_hash = texts.hash)
-    ORDER BY hash LIMIT :most
-)
-"""
+PRUNE_CHUNKS = f"DELETE FROM chunks WHERE text_hash IN ({_LOOSE_TEXTS})"  # noqa: S608 - both are here
+
+PRUNE_TEXTS = f"DELETE FROM texts WHERE hash IN ({_LOOSE_TEXTS})"  # noqa: S608
 
 PRUNE_HOSTS = """
 DELETE FROM hosts WHERE origin IN (

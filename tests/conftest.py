@@ -19,7 +19,7 @@ settings.register_profile("explore", deadline=None, max_examples=1_000)
 settings.load_profile("same")
 
 WITH_THE_MODEL = ("test_end_to_end", "test_embedded", "test_whole_text_embedded", "test_eval")
-"""Files whose tests compute with the embedded model, on all cores."""
+"""Files whose tests compute with the embedded model, for minutes."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
