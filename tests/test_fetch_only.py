@@ -21,7 +21,8 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    night = {"ALLOW_PRIVATE_NETWORK": "1", "DELAY": "0", "MODEL_WAIT": "0s", "PARALLEL": "1", "HOST": NOBODY}
+    # One page at a time: side by side, one whose answer comes later may be done first.
+    night = {"ALLOW_PRIVATE_NETWORK": "1", "DELAY": "0", "MODEL_WAIT": "0s", "WORKERS": "1", "HOST": NOBODY}
     variables = {f"SUMMARIZE_BATCH_{name}": value for name, value in night.items()}
     return Shell(tmp_path, {"HOME": str(tmp_path)} | variables)
 
