@@ -7,21 +7,41 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from fake_ollama import running
+from forks import Forks
 
 COMMAND = str(Path(sys.executable).with_name("summarize-batch"))
 SECONDS = 120
 """After so long a command hangs."""
+
+
+_FREE: list[Forks] = []
+"""They wait for the next command: one is enough, unless commands are run side by side."""
+
+
+@contextmanager
+def _forks() -> Iterator[Forks]:
+    forks = _FREE.pop() if _FREE else Forks()
+    yield forks
+    _FREE.append(forks)
+
+
+def end_forks() -> None:
+    """Ends those that wait."""
+    while _FREE:
+        _FREE.pop().close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +65,32 @@ class Shell:
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *arguments: object, stdin: str | None = "", **variables: str) -> Said:
-        """The command with these arguments; further variables in `variables`."""
+    def __call__(self, *arguments: object, stdin: str = "", **variables: str) -> Said:
+        """The command with these arguments; further variables in `variables`. It has been imported already."""
+        given = [str(argument) for argument in arguments]
+        with _forks() as forks, ExitStack() as stack:
+            ends = [os.pipe() for _ in range(3)]
+            (asked, feed), (out, told), (err, warned) = ends
+            output = [stack.enter_context(open(end, "rb")) for end in (out, err)]
+            with open(feed, "wb") as feeding:
+                pid = forks.start(given, self._env(variables), self.folder, (asked, told, warned))
+                for end in (asked, told, warned):
+                    os.close(end)
+                clock = threading.Timer(SECONDS, os.kill, [pid, signal.SIGKILL])
+                clock.start()
+                with ThreadPoolExecutor(len(output)) as readers:
+                    said = [readers.submit(stream.read) for stream in output]
+                    with suppress(BrokenPipeError):  # who has not read it all has its reasons
+                        feeding.write(stdin.encode())
+                        feeding.flush()
+                    with suppress(BrokenPipeError):
+                        feeding.close()
+                    code = forks.ended()
+                    clock.cancel()
+                    return Said(code, *(stream.result().decode() for stream in said))
+
+    def cold(self, *arguments: object, stdin: str | None = "", **variables: str) -> Said:
+        """The same, started as people start it: for what depends on that."""
         done = subprocess.run(
             [COMMAND, *map(str, arguments)],
             input=None if stdin is None else stdin.encode(),

@@ -37,3 +37,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What computes with the model comes first, since it takes longest: the other files are run beside it."""
     items.sort(key=lambda item: item.path.stem not in WITH_THE_MODEL)
+
+
+def pytest_sessionfinish() -> None:
+    from command_line import end_forks
+
+    end_forks()

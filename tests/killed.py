@@ -1,14 +1,13 @@
 """The command, ended by SIGKILL at one of its own moments: `killed.py MOMENT ARGUMENT…`.
 
-With `forks` for a moment it starts nothing by itself but forks, for each line of standard input, into a command that
-is imported already: that saves half a second a start. MOMENT is `commit:POINT:N`, right after the Nth commit of that
-name; `statement:N`, right before the Nth statement of the connection that writes. Two others end nothing: `points:FILE`
-writes down the names of the commits, in order; with `synchronous:NORMAL` a commit does not wait for the disk.
+`killed.py forks SOCKET` starts nothing by itself, but forks: see there. MOMENT is `commit:POINT:N`, right after the Nth
+commit of that name; `statement:N`, right before the Nth statement of the connection that writes. Two others end
+nothing: `points:FILE` writes down the names of the commits, in order; with `synchronous:NORMAL` a commit does not wait
+for the disk.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from forks import forked
 
 
 def _die() -> None:
@@ -79,36 +80,9 @@ def _slackened(opened: Callable[..., Any], synchronous: str) -> Any:
     return slackened
 
 
-def forked() -> bool:
-    """For each line, `{"arguments": …, "out": …, "err": …, "env": …}`, a child; tells its pid, and how it ended.
-
-    True in the child, whose arguments and streams are those of its line; false when there are no more lines.
-    """
-    from pipeline import cli, run, store  # noqa: F401 - for the children
-
-    for line in sys.stdin:
-        pid = os.fork()
-        if not pid:
-            _become(json.loads(line))
-            return True
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-    return False
-
-
-def _become(given: dict[str, Any]) -> None:
-    sys.argv[1:] = given["arguments"]
-    os.environ.clear()
-    os.environ.update(given["env"])
-    for number, path in enumerate((os.devnull, given["out"], given["err"])):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.dup2(handle, number)
-        os.close(handle)
-
-
 def main() -> int:
     """The command's exit code, if it lives to have one."""
-    if sys.argv[1] == "forks" and not forked():
+    if sys.argv[1] == "forks" and not forked(int(sys.argv[2])):
         return 0
     kind, _, which = sys.argv[1].partition(":")
     sys.argv[1:] = sys.argv[2:]

@@ -405,6 +405,7 @@ def test_a_night_that_is_out_of_time_ends_well_and_the_next_goes_on(shell: Shell
 
 def test_out_of_time_after_a_failure_is_3(shell: Shell) -> None:
     with serving_pages() as site:
-        said = shell("-q", "--max-duration", "6s", "--grace", "0s", f"{site.url}/gone", f"{site.url}/hang")
+        (shell.folder / "urls.txt").write_text(f"htp:/not a url\n{site.url}/hang\n")
+        said = shell("-q", "--max-duration", "1s", "--grace", "0s", "urls.txt")
     assert said.code == 3
     assert "1 failed, 1 waiting" in said.err

@@ -536,14 +536,14 @@ def test_it_works_with_an_empty_environment_from_the_root_folder(shell: Shell, s
 
 def test_what_an_encoding_cannot_say_is_escaped(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
-    said = shell("--json", "-v", f"{site.url}/b", **ascii_only)
+    said = shell.cold("--json", "-v", f"{site.url}/b", **ascii_only)
     assert said.code == 0
     assert said.objects[0]["title"] == "수원지의 물"
     assert said.out.isascii()
-    shown = shell("show", f"{site.url}/b", **ascii_only)
+    shown = shell.cold("show", f"{site.url}/b", **ascii_only)
     assert shown.code == 0
     assert shown.out.startswith("\\uc218\\uc6d0\\uc9c0\\uc758 \\ubb3c\n")
-    listed = shell("list", **ascii_only | {"LC_ALL": "en_US.ISO-8859-1"})
+    listed = shell.cold("list", **ascii_only | {"LC_ALL": "en_US.ISO-8859-1"})
     assert listed.out.endswith("\t\\uc218\\uc6d0\\uc9c0\\uc758 \\ubb3c\n")
 
 

@@ -91,7 +91,7 @@ def test_that_test_finds_what_is_lost_when_a_commit_does_not_wait_for_the_disk(w
 
 
 def test_whatever_happens_in_whatever_order_the_database_says_what_a_dict_says(tmp_path: Path) -> None:
-    machine.held_against_the_dict(tmp_path, examples=20, steps=10)
+    machine.held_against_the_dict(tmp_path, examples=10, steps=10)
 
 
 def test_killed_right_after_the_model_came_back_the_night_goes_on(tmp_path: Path) -> None:

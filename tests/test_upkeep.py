@@ -32,7 +32,7 @@ NIGHT = {
     "SUMMARIZE_BATCH_MODEL_WAIT": "0s",
     "SUMMARIZE_BATCH_PARALLEL": "1",
 }
-LONG = " ".join(f"Sentence {number} is about water." for number in range(2_000))
+LONG = " ".join(f"Sentence {number} is about water." for number in range(50))
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ TEXTS: dict[str, str] = {
     "Korean": _mixed(KOREAN, 60),
     "Thai": _mixed(THAI, 40),
     "code": _code(90),
-    "a line of 40 KB without a space": "".join(random.Random(4).choices("abcdefghijklmnopqrstuvwxyz", k=40_000)),
+    "a line of 12 KB without a space": "".join(random.Random(4).choices("abcdefghijklmnopqrstuvwxyz", k=12_000)),
     "tables": _tables(160),
     "an injection": _mixed(INJECTION, 70, "\n"),
     "emoji and combining marks": _mixed(EMOJI, 60),

@@ -15,8 +15,6 @@ import random
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -28,6 +26,7 @@ from typing import Any
 
 from aiohttp import web
 from fake_ollama import Body, FakeOllama, right_call, running
+from forks import Forks
 from one_night import shown
 
 from pipeline import tokens
@@ -221,8 +220,8 @@ class World:
     night: int = 0
     variables: dict[str, str] = field(default_factory=dict)
     """Of each start, and no others."""
-    forks: Any = None
-    """The process that forks into each start, see `killed`."""
+    forks: Forks = field(init=False)
+    """Forks into each start, see `killed`."""
     origins: list[str] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
     """Marks of the answers that are in the database of the nights under way."""
@@ -299,17 +298,8 @@ def a_world(folder: Path, size: int = 1) -> Iterator[World]:
         model.middlewares.insert(0, world.watched("model"))
         fake.url = stack.enter_context(running(model))
         world.variables = {"PATH": os.environ["PATH"], "TMPDIR": str(folder / "tmp")}
-        world.forks = subprocess.Popen(
-            [sys.executable, str(KILLED), "forks"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=world.variables,
-            cwd=folder,
-        )
-        with world.forks:
+        with closing(Forks(KILLED, "forks")) as world.forks:
             yield world
-            world.forks.stdin.close()
 
 
 # A start
@@ -350,17 +340,14 @@ def start(world: World, db: Path, moment: Moment | None = None, points: Path | N
     elif moment and moment.kind != "seconds":
         world.trap.arm(moment.kind, int(moment.number))
     out, err = world.folder / "out", world.folder / "err"
-    for stream in (out, err):
-        stream.write_bytes(b"")
     env = world.variables | {"TORTURE": token}
-    line = {"arguments": [inside, *world.arguments(db)], "out": str(out), "err": str(err), "env": env}
-    world.forks.stdin.write(json.dumps(line) + "\n")
-    world.forks.stdin.flush()
-    pid = int(world.forks.stdout.readline())
+    with open(os.devnull) as nothing, out.open("w") as one, err.open("w") as other:
+        streams = [each.fileno() for each in (nothing, one, other)]
+        pid = world.forks.start([inside, *world.arguments(db)], env, world.folder, streams)
     world.trap.catch(pid)
     clock = threading.Timer(moment.number if moment and moment.kind == "seconds" else SECONDS, _kill, [pid])
     clock.start()
-    code = int(world.forks.stdout.readline())
+    code = world.forks.ended()
     clock.cancel()
     world.trap.arm()
     _wait_until_gone(token)
