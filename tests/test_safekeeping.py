@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any
 
 import power
 import pytest
-from command_line import Pages, Said, Shell, article, serving_pages
-from fake_ollama import FakeOllama, serving
+from command_line import SECONDS, Pages, Said, Shell, article, serving_pages
+from fake_ollama import Body, FakeOllama, serving
 from sqlite_utils import Database
 
 from pipeline import store as store_module
@@ -586,6 +587,31 @@ def test_who_reads_does_not_wait_for_who_writes(path: Path) -> None:
             with closing(connect(path, write=False)) as reader:
                 reader.execute("PRAGMA busy_timeout = 0")
                 assert reader.execute("SELECT count(*) FROM runs").fetchone()[0] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, 0])
+def test_however_a_run_ends_no_process_of_it_is_left_and_none_says_a_word(
+    shell: Shell, ollama: FakeOllama, number: int
+) -> None:
+    worked = threading.Event()
+    usual = ollama.behave
+
+    def told(body: Body) -> Body:
+        worked.set()
+        return usual(body)
+
+    ollama.behave = told
+    with serving_pages(a=article("A reservoir")) as site:
+        urls = [f"{site.url}/a", *([f"{site.url}/hang"] if number else [])]
+        with shell.start("-q", "--grace", "0s", *urls) as running:
+            assert worked.wait(SECONDS), "a page went through a worker"
+            assert not number or site.hangs.wait(SECONDS)
+            if number:
+                running.send_signal(number)
+            # Each process has our end of this pipe from its parent: it ends when none is left.
+            _, said = running.communicate(timeout=SECONDS)
+    assert b"resource_tracker" not in said
+    assert said.count(b"\n") == (number == signal.SIGTERM), said
 
 
 def test_a_run_outlives_the_folder_that_it_was_started_in(shell: Shell) -> None:
