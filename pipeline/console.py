@@ -396,7 +396,7 @@ def tell_bugs(verbose: bool, db: Path | None = None) -> None:
         if kept is None and (verbose or place is not None):
             print(trace, file=sys.stderr)
         where = f"the trace is in {kept}" if kept else "-v shows the trace"
-        Console().warn(f"summarize-batch: a bug: {_innermost(error)}; {where}")
+        Console().warn(f"summarize-batch: a bug: {innermost(error)}; {where}")
 
     sys.excepthook = hook
 
@@ -410,7 +410,7 @@ def _keep(trace: str, path: Path) -> Path | None:
     return path
 
 
-def _innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> str:
     """What was raised, and the innermost line of this program that it went through."""
     frames = _ours(error)
     while isinstance(error, BaseExceptionGroup):

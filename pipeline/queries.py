@@ -258,12 +258,19 @@ WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND
 """
 """No pause ends after `:latest`: one that does was written by a clock that was wrong."""
 
-WAITING_FOR_MODEL = """
-SELECT count(*) FROM items WHERE run_id = ? AND outcome = 'waiting' AND reason = 'llm_down'
+SET_ASIDE = """
+UPDATE items SET outcome = 'waiting', reason = 'bug', ended_at = :time
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL
+    AND (SELECT code FROM attempts WHERE id = last_attempt) = 'bug'
+"""
+"""A page at which a run ended by a bug may end this one too: it comes when all others are done (`WAKE`)."""
+
+WAITING = """
+SELECT count(*) FROM items WHERE run_id = ? AND outcome = 'waiting' AND reason = ?
 """
 
 WAKE = """
-UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = 'waiting' AND reason = 'llm_down'
+UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = 'waiting' AND reason = ?
 """
 
 COUNT_ITEMS = """
@@ -357,8 +364,10 @@ WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
 """
 
 SETTLED_AFTER = """
-SELECT id, page_id FROM items WHERE id > ? AND +run_id = ? AND ended_at IS NOT NULL ORDER BY id LIMIT ?
+SELECT id, page_id FROM items
+WHERE id > ? AND +run_id = ? AND ended_at IS NOT NULL AND reason IS NOT 'bug' ORDER BY id LIMIT ?
 """
+"""Those that are set aside are not settled: their turn is to come."""
 
 RESULT = """
 SELECT

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pipeline import addresses, engine, names, urls
-from pipeline.console import Console, report
+from pipeline.console import Console, innermost, report
 from pipeline.errors import ModelUnusable, PageNotDone, RunLost
 from pipeline.extract import Extractor, read_page
 from pipeline.fetch import Fetcher, Limits
@@ -35,11 +35,13 @@ from pipeline.records import (
     Event,
     Later,
     Line,
+    NotDone,
     NotModified,
     Outcome,
     Page,
     Reason,
     Refusal,
+    Stage,
     Task,
 )
 from pipeline.settings import KEEP, Settings
@@ -164,7 +166,7 @@ class Night:
                 await self._gather(errand, hosts)
                 await self._stored(self._settle, errand)
                 await self._tell_settled()
-                if await self._stored(self._store.to_do):
+                if await self._stored(self._store.to_do) or await self._stored(self._store.waits_for, Reason.BUG):
                     await (self._work(errand, hosts) if errand.summarized else self._store_texts(errand, hosts))
             except BaseException as error:
                 lost = _lost(error)
@@ -241,12 +243,12 @@ class Night:
             done = -1
             while True:
                 self._recipes = writers.recipes
-                await self._until_done(frontier, steps)
+                await self._until_all_done(frontier, steps)
                 # A round that finished no page was for nothing: a page may be what brings the server down.
                 before, done = done, (await self._stored(self._store.counts)).get(Outcome.SUMMARIZED.value, 0)
                 if done == before or not await self._model_is_back(writers):
                     return
-                await self._stored(self._store.wake)
+                await self._stored(self._store.wake, Reason.LLM_DOWN)
                 frontier.begin_again()
                 await writers.get_ready()
 
@@ -255,7 +257,7 @@ class Night:
         frontier = self._frontier(errand, hosts)
         async with self._extractor() as extractor, self._fetcher(self._settings.hosts, hosts) as fetcher:
             steps = self._steps(errand, frontier, fetcher, extractor, None)
-            await self._until_done(frontier, steps)
+            await self._until_all_done(frontier, steps)
 
     async def _get_ready(self, writers: Writers, errand: Errand) -> None:
         """Raises `ModelUnusable` also when the model's server is down and there is nothing to do without it."""
@@ -269,7 +271,7 @@ class Night:
 
     async def _model_is_back(self, writers: Writers) -> bool:
         """Waits for a model that was down, if pages wait for it."""
-        waits = not self._limited and await self._stored(self._store.waiting_for_model)
+        waits = not self._limited and await self._stored(self._store.waits_for, Reason.LLM_DOWN)
         return waits and await self._answers(writers)
 
     async def _answers(self, writers: Writers) -> bool:
@@ -284,6 +286,14 @@ class Night:
             await asyncio.sleep(min(MODEL_PROBE_SECONDS, max(0.1, until - loop.time())))
         return False
 
+    async def _until_all_done(self, frontier: Frontier, steps: Steps) -> None:
+        """Works until the list is done, and then on the pages at which a run ended by a bug: none waits for them."""
+        await self._until_done(frontier, steps)
+        if not (self._limited or self._is_stopping) and await self._stored(self._store.waits_for, Reason.BUG):
+            await self._stored(self._store.wake, Reason.BUG)
+            frontier.begin_again()
+            await self._until_done(frontier, steps)
+
     async def _until_done(self, frontier: Frontier, steps: Steps) -> None:
         """Works until the list is done, the limit is reached, or the grace after a signal or its time has run out."""
 
@@ -295,7 +305,7 @@ class Night:
         async def work(task: Task) -> None:
             if task.waits_for_model:
                 frontier.done(task)
-            if await process(task, steps):
+            if await self._processed(task, steps):
                 self._console.page(await self._stored(self._store.result, task.page_id))
 
         grace = self._settings.grace.total_seconds()
@@ -346,6 +356,17 @@ class Night:
         for line in await self._stored(lines):
             say(line)
         return code
+
+    async def _processed(self, task: Task, steps: Steps) -> bool:
+        """As `process`; a page at which the run ends by a bug has had its turn (it came early again each night)."""
+        started = self._now()
+        try:
+            return await process(task, steps)
+        except Exception as error:
+            if _lost(error) is None:
+                begun = Stage.MAP if task.waits_for_model else Stage.FETCH
+                await self._emit(NotDone(task, begun, Refusal(Reason.BUG, innermost(error)), started, self._now()))
+            raise
 
     # What the phases are made of
 

@@ -16,9 +16,12 @@ from command_line import Pages, article, serving_pages
 from fake_ollama import FakeOllama, serving
 from one_night import settings, whole_night
 
+from pipeline import run
 from pipeline.commands import show
 from pipeline.console import Console
 from pipeline.errors import UsageError
+from pipeline.page import Steps, process
+from pipeline.records import Task
 from pipeline.run import lists
 from pipeline.settings import Settings
 
@@ -199,6 +202,40 @@ def test_a_week_of_nights_and_what_came_after(tmp_path: Path) -> None:  # noqa: 
         assert {name: found for name, found in it.pages().items() if name != "gone"} == {
             name: found for name, found in pages.items() if name != "gone"
         }
+
+
+def test_a_page_at_which_the_program_fails_comes_last_the_next_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = process
+
+    async def failing(task: Task, steps: Steps) -> bool:
+        if task.url.endswith("/bug"):
+            await steps.fetch(task)
+            raise KeyError("no such key")
+        return await usual(task, steps)
+
+    monkeypatch.setattr(run, "process", failing)
+    with world(tmp_path, "a", "b", "c") as it, serving_pages(bug=page("bug")) as other:
+        bug = f"{other.url}/bug"
+        (tmp_path / "one").write_text(f"{bug}\n")
+        with pytest.raises(ExceptionGroup):
+            it.night("one")
+        assert it.pages() == {"bug": ("queued", "bug", 0)}
+        assert it.rows("SELECT code, detail LIKE 'KeyError:%' FROM attempts") == [("bug", 1)]
+        (tmp_path / "one").write_text(f"{bug}\n" + "".join(f"{it.site.url}/{name}\n" for name in "abc"))
+        for night in range(2):
+            it.site.pages["/b"] = page("b", f"new for the {night}th time")
+            with pytest.raises(ExceptionGroup):
+                it.night("one")
+            outcomes = it.rows(f"SELECT DISTINCT outcome FROM items WHERE run_id = {night + 2} AND page_id > 1")
+            assert {"unchanged", "summarized"} >= {outcome for (outcome,) in outcomes}, "all others"
+            assert other.asked.count("/bug") == night + 2
+        monkeypatch.setattr(run, "process", usual)
+        mended = it.night("one")
+        assert (mended.code, mended.items["bug"]) == (0, SUMMARIZED)
+        assert list(other.asked).count("/bug") == 4
+        assert it.night("one").items["bug"] == UNCHANGED
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a file cannot have such a name")
