@@ -209,10 +209,11 @@ WHERE id < :run_id AND id > coalesce((
 """The first of the runs right before this one that had its errand and its settings, and were killed all of them."""
 
 TAKE_OVER = """
-UPDATE items SET (outcome, reason, ended_at) = (
+UPDATE items SET (outcome, reason, started_at, ended_at) = (
     SELECT
         iif(outcome IN ('summarized', 'unchanged'), 'unchanged', outcome),
         iif(outcome IN ('summarized', 'unchanged'), :done, reason),
+        iif(outcome IN ('summarized', 'unchanged'), NULL, started_at),
         ended_at
     FROM items AS killed
     WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
@@ -274,12 +275,22 @@ UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = '
 """
 
 COUNT_ITEMS = """
-SELECT iif(reason IS 'fetch_only', 'fetched', outcome) AS outcome, count(*) FROM items WHERE run_id = ? GROUP BY 1
+SELECT
+    CASE
+        WHEN reason IS 'fetch_only' THEN 'fetched'
+        WHEN started_at IS NULL AND outcome IN ('failed', 'deferred') THEN 'not asked'
+        ELSE outcome
+    END,
+    count(*)
+FROM items WHERE run_id = ? GROUP BY 1
 """
+"""What failed in an earlier run, and was not to be asked in this one, was not begun in it."""
 
 FAULT_COUNTS = """
 SELECT outcome, reason, count(*) FROM items
-WHERE run_id = ? AND outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND reason NOT IN ('list', 'fetch_only')
+WHERE
+    run_id = ? AND (outcome IN ('waiting', 'skipped') OR outcome IN ('failed', 'deferred') AND started_at IS NOT NULL)
+    AND reason NOT IN ('list', 'fetch_only')
 GROUP BY outcome, reason
 """
 
@@ -288,7 +299,10 @@ SELECT items.outcome, items.reason, pages.url, pages.detail
 FROM items CROSS JOIN pages ON pages.id = items.page_id
 WHERE
     items.id > :after AND +items.run_id = :run_id
-    AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped')
+    AND (
+        items.outcome IN ('waiting', 'skipped')
+        OR items.outcome IN ('failed', 'deferred') AND items.started_at IS NOT NULL
+    )
     AND items.reason IN (SELECT value FROM json_each(:reasons))
 ORDER BY items.id LIMIT :most
 """

@@ -695,7 +695,7 @@ class Store:
         return {row[0]: row[1] for row in self._rows(queries.COUNT_ITEMS, [self.run_id])}
 
     def fault_counts(self) -> dict[tuple[Outcome, Reason], int]:
-        """How many items of this run have which reason, other than that nothing was to be done."""
+        """How many items of this run have which reason, other than that nothing was to be done, or not yet again."""
         rows = self._rows(queries.FAULT_COUNTS, [self.run_id])
         return {(Outcome(outcome), Reason(reason)): count for outcome, reason, count in rows}
 

@@ -110,11 +110,11 @@ def test_a_page_that_fails_night_after_night_is_given_up_visibly(store: Store) -
         "failures": 8,
     }
     assert store.counts() == {"failed": 1}
+    assert [fault["reason"] for fault in store.faults(Reason, 20)] == ["gave_up"], "it is told"
     codes = store._rows("SELECT code FROM attempts ORDER BY id")
     assert [row["code"] for row in codes] == 8 * ["connect_error"], "what really happened"
     assert not night(store, Refusal(Reason.CONNECT_ERROR), force=False)
-    assert store.counts() == {"failed": 1}
-    assert [fault["reason"] for fault in store.faults(Reason, 20)] == ["gave_up"], "it is told each time"
+    assert (store.counts(), store.fault_counts(), store.faults(Reason, 20)) == ({"not asked": 1}, {}, [])
     assert night(store, Refusal(Reason.HTTP_404, "HTTP 404"), force=True)
     assert standing(store)["detail"] == "http_404: HTTP 404", "a second chance is one chance"
 
@@ -202,7 +202,7 @@ def test_retry_works_on_what_failed_though_it_is_not_due(shell: Shell, site: Pag
 def test_retry_takes_a_page_that_was_given_up(shell: Shell, site: Pages) -> None:
     shell("-q", f"{site.url}/later")
     rows(shell, "UPDATE pages SET reason = 'gave_up', failures = 8 RETURNING id")
-    assert shell("-q", f"{site.url}/later").code == 3
+    assert shell("-q", f"{site.url}/later") == Said(0, "", ""), "not asked, and told of when it was"
     assert site.asked.count("/later") == 1
     assert shell("retry", "-q", "--reason", "gave_up").code == 3
     assert site.asked.count("/later") == 2
