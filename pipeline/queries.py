@@ -218,7 +218,7 @@ UPDATE items SET (outcome, reason, started_at, ended_at) = (
     FROM items AS killed
     WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
         AND ended_at > :since AND ended_at <= :time AND (
-        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
+        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list' AND killed.started_at IS NOT NULL
         OR :force AND outcome IN ('summarized', 'unchanged')
     )
     ORDER BY run_id DESC LIMIT 1
@@ -227,7 +227,7 @@ WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND
     SELECT 1 FROM items AS killed
     WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
         AND ended_at > :since AND ended_at <= :time AND (
-        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
+        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list' AND killed.started_at IS NOT NULL
         OR :force AND outcome IN ('summarized', 'unchanged')
     )
 )
