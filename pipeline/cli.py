@@ -289,7 +289,8 @@ def search_command(
 ) -> int:
     """The pages with all the WORDS in title, summary, key points or text, the best first.
 
-    A word finds longer ones that begin with it too. Several words in quotes are a phrase.
+    A word finds longer ones that begin with it too, but no other form of itself: `bridge` finds bridges, `bridges` no
+    bridge. Several words in quotes are a phrase.
     """
     from pipeline.commands import search  # noqa: PLC0415
 
@@ -435,13 +436,11 @@ def prune_command(context: click.Context, /, db: Path, keep: timedelta, dry_run:
     from pipeline.commands import prune  # noqa: PLC0415
 
     talk = _reads(context)
-    gone = asdict((prune.prunable if dry_run else prune.prune)(db, keep))
+    gone = (prune.prunable if dry_run else prune.prune)(db, keep)
     if as_json:
-        data(console.json_text(gone))
+        data(console.json_text(asdict(gone)))
     else:
-        talk.say(
-            f"{', '.join(f'{count} {what}' for what, count in gone.items())} {'would go' if dry_run else 'are gone'}"
-        )
+        talk.say(telling.pruned(gone, dry_run))
     return 0
 
 

@@ -306,6 +306,10 @@ def _flocked(place: Path, path: Path) -> int:
     while True:
         try:
             handle = os.open(place, how, 0o600)
+        except FileNotFoundError as error:
+            raise DatabaseUnusable(
+                f"{path}: there is no folder {place.parent}; make it, or give another --db"
+            ) from error
         except OSError as error:
             raise DatabaseUnusable(f"{place}: the lock cannot be opened: {error.strerror}") from error
         try:

@@ -501,6 +501,14 @@ def test_a_place_that_cannot_be_looked_at_is_told_in_a_sentence(path: Path, what
             use()
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DatabaseUnusable, match=rf"there is no folder {tmp_path / 'none'}; make it"),
+        lock(tmp_path / "none" / "summaries.db"),
+    ):
+        pass
+
+
 def test_an_empty_file_is_no_database_yet(path: Path) -> None:
     """One is left by a run that is killed before it has made its tables, and the next run makes them."""
     path.touch()
