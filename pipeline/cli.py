@@ -102,12 +102,7 @@ def _lists(context: click.Context, sources: tuple[str, ...], given: dict[str, An
 @options.DB
 @options.option("--all", "everything", is_flag=True, help="All pages that failed or were deferred.")
 @options.REASON
-@options.MODEL
-@options.WRITING
-@options.NETWORK
-@options.BOUNDS
-@options.JSON
-@options.TALK
+@options.AGAIN
 @click.pass_context
 def retry_command(context: click.Context, /, urls: tuple[str, ...], **given: Any) -> int:
     """Work now on pages that failed, were deferred or given up, as a run would; on all with a --reason, on each URL."""
@@ -137,13 +132,11 @@ def retry_command(context: click.Context, /, urls: tuple[str, ...], **given: Any
 @options.option("--tag", "tags", multiple=True, help="With this tag in a list.")
 @options.STATE
 @options.option("--made-by", "models", multiple=True, help="With a newest summary by this model.")
+@options.option(
+    "--where", metavar="CONDITION", help="That fulfil this condition on `pages` in SQL: \"language = 'ko'\"."
+)
 @options.option("--force", is_flag=True, help="Also those that have a summary by the same model, prompts and options.")
-@options.MODEL
-@options.WRITING
-@options.NETWORK
-@options.BOUNDS
-@options.JSON
-@options.TALK
+@options.AGAIN
 @click.pass_context
 def resummarize_command(context: click.Context, /, urls: tuple[str, ...], **given: Any) -> int:
     """Summarize stored texts anew, by the present model, prompts and options. Nothing is fetched; all versions stay."""
@@ -151,13 +144,14 @@ def resummarize_command(context: click.Context, /, urls: tuple[str, ...], **give
 
     everything = given.pop("everything")
     filters = {name: given.pop(name) for name in ("states", "sites", "tags", "models")}
-    if bool(urls) == everything or (urls and any(filters.values())):
-        raise UsageError("resummarize takes URLs, or --all and which of them")
+    where = given.pop("where")
+    if bool(urls) == (everything or where is not None) or (urls and any(filters.values())):
+        raise UsageError("resummarize takes URLs, or --all and which of them, or --where")
 
     def pages(settings: Settings, talk: Console) -> Iterable[Chosen]:
         found = choose.pages(settings.db, urls)
         if not urls:
-            return choose.with_text(settings.db, **filters)
+            return choose.with_text(settings.db, **filters, where=where)
         for page in found:
             if page["text_hash"] is None:
                 talk.warn(f"{page['url']} has no text yet: `{NAME} run` fetches it")
@@ -168,6 +162,7 @@ def resummarize_command(context: click.Context, /, urls: tuple[str, ...], **give
         for kind, values in zip(("state", "site", "tag", "made-by"), filters.values(), strict=True)
         for value in values
     ]
+    wanted += [] if where is None else [f"--where {where}"]
     name = " ".join(("resummarize", *urls, *(["--all"] if everything else []), *wanted))
     return _errand(context, given, name, pages, fetched=False)
 

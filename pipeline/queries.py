@@ -581,6 +581,18 @@ WHERE id > :after AND (:states = '[]' OR state IN (SELECT value FROM json_each(:
 ORDER BY id LIMIT :most
 """
 
+WHERE = """
+SELECT id FROM pages WHERE {}
+LIMIT 0
+"""
+"""Whether a condition is one, by itself: one with a bracket too many is not."""
+
+AND_WHERE = """
+SELECT id FROM pages WHERE id BETWEEN :first AND :last AND ({}
+)
+"""
+"""Not with `json_each`: it declares a table when it is first used, which who wrote the condition may not."""
+
 SNAPSHOT = "BEGIN"
 
 INTEGRITY = "PRAGMA integrity_check"
