@@ -147,7 +147,8 @@ class Night:
         self._thread = thread
         self._console = console
         self._signal: int | None = None
-        self._is_gathering = False
+        self._reads_no_more = asyncio.Event()
+        """The run is to stop, and so is the grace over that a list has to end."""
         self._limited = False
         self._out_of_time = False
         self._ends_at: float | None = None
@@ -198,16 +199,27 @@ class Night:
             # Not in the store's thread: what is learned of a list's host is stored while the list is waited for.
             with ThreadPoolExecutor(1, "lists") as thread:
                 batches = iter(errand.batches(self._store, fetch))
-                self._is_gathering = True
                 try:
-                    while batch := await loop.run_in_executor(thread, next, batches, None):
+                    while batch := await self._read(loop.run_in_executor(thread, next, batches, None)):
                         # What has been read of the lists is kept; no more is read after a signal.
                         await self._stored(self._store.apply, batch)
                         if self._signal:
                             break
                 finally:
-                    self._is_gathering = False
                     self._stop = _nobody
+
+    async def _read(self, batch: asyncio.Future[T]) -> T:
+        """The next lines of a list. If the run is over before they are there, it ends here, with what has been read."""
+        over = asyncio.ensure_future(self._reads_no_more.wait())
+        try:
+            await asyncio.wait((batch, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+        if not batch.done():
+            self._console.warn("stopped while a list was read")
+            # A list that is a pipe may never end, and nobody can stop who reads it.
+            os._exit(await self._ended())
+        return await batch
 
     async def _tell_settled(self) -> None:
         """The pages that are done before any work: lines that are no URL, fresh pages, those not to be asked yet."""
@@ -520,17 +532,11 @@ class Night:
         loop = asyncio.get_running_loop()
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-        def give_up(number: int) -> None:
-            if self._is_gathering:
-                # A list that is a pipe may never end, and nobody can stop who reads it.
-                self._console.warn("stopped while a list was read")
-                os._exit(128 + number)
-
         def arrived(number: int) -> None:
             first, self._signal = self._signal is None, number
             if first:
                 self._console.say("stopping: what is under way may still end; a second signal stops it now")
-                loop.call_later(self._settings.grace.total_seconds(), give_up, number)
+                loop.call_later(self._settings.grace.total_seconds(), self._reads_no_more.set)
             elif self._stop is _nobody:
                 # Before or after the work there is nothing to give up, and what waits may wait for ever. What is stored
                 # is safe, and the next run knows that this one did not end.
@@ -556,6 +562,7 @@ class Night:
         def over() -> None:
             self._out_of_time = True
             self._console.say("the time is over: what is under way may still end")
+            loop.call_later(self._settings.grace.total_seconds(), self._reads_no_more.set)
             self._stop(False)
 
         loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 import pytest
-from command_line import Pages, Said, Shell, article, serving_pages
+from command_line import COMMAND, SECONDS, Pages, Said, Shell, article, serving_pages
 from fake_ollama import FakeOllama, serving
 
 from pipeline import needs
@@ -405,7 +405,27 @@ def test_a_signal_does_not_wait_for_a_list_that_never_ends(shell: Shell) -> None
             _, err = running.communicate(timeout=60)
         finally:
             os.close(writer)
-    assert (running.returncode, err) == (143, b"stopped while a list was read\n")
+    assert (running.returncode, err) == (143, b"stopped while a list was read\nnothing to do: summaries.db\n")
+    assert (shell("runs", "--json").objects[0]["state"], states(shell)) == ("interrupted", {})
+
+
+def test_a_night_whose_time_is_over_does_not_wait_for_a_list_that_never_ends(shell: Shell) -> None:
+    reader, writer = os.pipe()
+    try:
+        said = subprocess.run(
+            [COMMAND, "-q", "--max-duration", "0s", "--grace", "0s", "-"],
+            stdin=reader,
+            stderr=subprocess.PIPE,
+            cwd=shell.folder,
+            env=shell.variables,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert (said.returncode, said.stderr) == (0, b"stopped while a list was read\n")
+    assert shell("runs", "--json").objects[0]["state"] == "finished"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no such limit is kept")
