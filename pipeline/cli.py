@@ -17,7 +17,7 @@ from click_default_group import DefaultGroup
 
 from pipeline import console, formats, needs, options, telling
 from pipeline.console import Console, data, json_line, printable
-from pipeline.errors import LockHeld, RunLost, UsageError
+from pipeline.errors import LockHeld, RunLost, UsageError, out_of_means
 from pipeline.needs import NAME
 from pipeline.output import written_whole
 from pipeline.records import Chosen, State
@@ -507,8 +507,11 @@ def main() -> int:
 def _run() -> int:
     try:
         code = int(command.main(prog_name=NAME, standalone_mode=False))
-    except OSError:
-        console.flush()  # if it was standard output, this tells: click writes its help by itself
+    except (OSError, RuntimeError, MemoryError, ExceptionGroup) as error:
+        if isinstance(error, OSError):
+            console.flush()  # if it was standard output, this tells: click writes its help by itself
+        if lost := out_of_means(error):
+            raise lost from error
         raise
     console.flush()
     return code

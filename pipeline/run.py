@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pipeline import addresses, engine, names, urls
 from pipeline.console import Console, innermost, report
-from pipeline.errors import ModelUnusable, PageNotDone, RunLost
+from pipeline.errors import ModelUnusable, PageNotDone, RunLost, out_of_means
 from pipeline.extract import Extractor, read_page
 from pipeline.fetch import Fetcher, Limits
 from pipeline.frontier import Frontier
@@ -375,7 +375,7 @@ class Night:
         try:
             return await process(task, steps)
         except Exception as error:
-            if _lost(error) is None:
+            if _lost(error) is None and out_of_means(error) is None:
                 begun = Stage.MAP if task.waits_for_model else Stage.FETCH
                 await self._emit(NotDone(task, begun, Refusal(Reason.BUG, innermost(error)), started, self._now()))
             raise
