@@ -392,6 +392,7 @@ class Store:
                 copy.unlink()
             raise
         if copy:
+            upkeep.take_old_copies_away(self.path, copy)
             note(f"{self.path} is brought up to date; as it was before it is kept in {copy}")
 
     def _migrate(self, database: Database) -> None:

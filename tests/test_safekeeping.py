@@ -133,6 +133,20 @@ def test_a_copy_that_is_there_already_is_left_alone(older: Path) -> None:
     assert beside(older) == ["summaries.db.version-3-2.backup", "summaries.db.version-3.backup"]
 
 
+def test_of_the_copies_of_all_the_years_the_newest_two_stay(older: Path) -> None:
+    ours = [f"summaries.db.version-{version}.backup" for version in ("2", "2-10", "2-9", "7")]
+    others = [f"{name}.backup" for name in ("summaries.db.version-1.backup", "my-summaries.db.version-1")]
+    others += ["summaries.db.version-01.backup", "summaries.db.version-1-1.backup", "summaries_db.version-1.backup"]
+    for seconds, name in enumerate([*ours, *others]):
+        older.with_name(name).touch()
+        os.utime(older.with_name(name), (seconds, seconds))
+    older.with_name("summaries.db.version-1.backup").symlink_to(older)
+    with Store.open(older):
+        pass
+    kept = ["summaries.db.version-7.backup", "summaries.db.version-3.backup", "summaries.db.version-1.backup"]
+    assert beside(older) == sorted([*kept, *others])
+
+
 def test_without_room_for_the_copy_nothing_is_changed(older: Path) -> None:
     before, bytes_before = what_is_in(older), older.read_bytes()
     with (
