@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import ParamSpec, TypeVar, cast
@@ -95,7 +96,8 @@ class Worker:
     def end(self) -> None:
         """Stops it, and waits for its end. Not while a call is under way in another thread."""
         self.kill()
-        process, self._process = self._process, None
+        with _books:
+            process, self._process = self._process, None
         if process:
             wait([process.sentinel])
             with _books:
@@ -137,18 +139,16 @@ def _serve(there: Connection, parent: int, most_bytes: int, prepare: Callable[[]
         _limit_to(resource.RLIMIT_AS, most_bytes)
     if prepare:
         prepare()
-    there.send(None)
-    while True:
-        try:
+    with suppress(EOFError, ConnectionError):  # nobody is there any more; on Linux this one is dead before that
+        there.send(None)
+        while True:
             seconds, function, args, kwargs = there.recv()
-        except EOFError:
-            return
-        # The bound on its time is its parent's; this one counts when there is no parent any more.
-        _limit_to(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 2)
-        try:
-            there.send(function(*args, **kwargs))
-        except MemoryError:
-            there.send(MemoryError())
+            # The bound on its time is its parent's; this one counts when there is no parent any more.
+            _limit_to(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 2)
+            try:
+                there.send(function(*args, **kwargs))
+            except MemoryError:
+                there.send(MemoryError())
 
 
 def _end_with(parent: int) -> None:
