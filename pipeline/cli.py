@@ -17,7 +17,7 @@ from click_default_group import DefaultGroup
 
 from pipeline import console, formats, needs, options, telling
 from pipeline.console import Console, data, json_line, printable
-from pipeline.errors import LockHeld, RunLost, UsageError
+from pipeline.errors import LockHeld, RunLost, UsageError, out_of_means
 from pipeline.needs import NAME
 from pipeline.output import written_whole
 from pipeline.records import Chosen, State
@@ -102,12 +102,7 @@ def _lists(context: click.Context, sources: tuple[str, ...], given: dict[str, An
 @options.DB
 @options.option("--all", "everything", is_flag=True, help="All pages that failed or were deferred.")
 @options.REASON
-@options.MODEL
-@options.WRITING
-@options.NETWORK
-@options.BOUNDS
-@options.JSON
-@options.TALK
+@options.AGAIN
 @click.pass_context
 def retry_command(context: click.Context, /, urls: tuple[str, ...], **given: Any) -> int:
     """Work now on pages that failed, were deferred or given up, as a run would; on all with a --reason, on each URL."""
@@ -137,13 +132,11 @@ def retry_command(context: click.Context, /, urls: tuple[str, ...], **given: Any
 @options.option("--tag", "tags", multiple=True, help="With this tag in a list.")
 @options.STATE
 @options.option("--made-by", "models", multiple=True, help="With a newest summary by this model.")
+@options.option(
+    "--where", metavar="CONDITION", help="That fulfil this condition on `pages` in SQL: \"language = 'ko'\"."
+)
 @options.option("--force", is_flag=True, help="Also those that have a summary by the same model, prompts and options.")
-@options.MODEL
-@options.WRITING
-@options.NETWORK
-@options.BOUNDS
-@options.JSON
-@options.TALK
+@options.AGAIN
 @click.pass_context
 def resummarize_command(context: click.Context, /, urls: tuple[str, ...], **given: Any) -> int:
     """Summarize stored texts anew, by the present model, prompts and options. Nothing is fetched; all versions stay."""
@@ -151,13 +144,14 @@ def resummarize_command(context: click.Context, /, urls: tuple[str, ...], **give
 
     everything = given.pop("everything")
     filters = {name: given.pop(name) for name in ("states", "sites", "tags", "models")}
-    if bool(urls) == everything or (urls and any(filters.values())):
-        raise UsageError("resummarize takes URLs, or --all and which of them")
+    where = given.pop("where")
+    if bool(urls) == (everything or where is not None) or (urls and any(filters.values())):
+        raise UsageError("resummarize takes URLs, or --all and which of them, or --where")
 
     def pages(settings: Settings, talk: Console) -> Iterable[Chosen]:
         found = choose.pages(settings.db, urls)
         if not urls:
-            return choose.with_text(settings.db, **filters)
+            return choose.with_text(settings.db, **filters, where=where)
         for page in found:
             if page["text_hash"] is None:
                 talk.warn(f"{page['url']} has no text yet: `{NAME} run` fetches it")
@@ -168,6 +162,7 @@ def resummarize_command(context: click.Context, /, urls: tuple[str, ...], **give
         for kind, values in zip(("state", "site", "tag", "made-by"), filters.values(), strict=True)
         for value in values
     ]
+    wanted += [] if where is None else [f"--where {where}"]
     name = " ".join(("resummarize", *urls, *(["--all"] if everything else []), *wanted))
     return _errand(context, given, name, pages, fetched=False)
 
@@ -289,7 +284,8 @@ def search_command(
 ) -> int:
     """The pages with all the WORDS in title, summary, key points or text, the best first.
 
-    A word finds longer ones that begin with it too. Several words in quotes are a phrase.
+    A word finds longer ones that begin with it too, but no other form of itself: `bridge` finds bridges, `bridges` no
+    bridge. Several words in quotes are a phrase.
     """
     from pipeline.commands import search  # noqa: PLC0415
 
@@ -435,13 +431,11 @@ def prune_command(context: click.Context, /, db: Path, keep: timedelta, dry_run:
     from pipeline.commands import prune  # noqa: PLC0415
 
     talk = _reads(context)
-    gone = asdict((prune.prunable if dry_run else prune.prune)(db, keep))
+    gone = (prune.prunable if dry_run else prune.prune)(db, keep)
     if as_json:
-        data(console.json_text(gone))
+        data(console.json_text(asdict(gone)))
     else:
-        talk.say(
-            f"{', '.join(f'{count} {what}' for what, count in gone.items())} {'would go' if dry_run else 'are gone'}"
-        )
+        talk.say(telling.pruned(gone, dry_run))
     return 0
 
 
@@ -513,8 +507,11 @@ def main() -> int:
 def _run() -> int:
     try:
         code = int(command.main(prog_name=NAME, standalone_mode=False))
-    except OSError:
-        console.flush()  # if it was standard output, this tells: click writes its help by itself
+    except (OSError, RuntimeError, MemoryError, ExceptionGroup) as error:
+        if isinstance(error, OSError):
+            console.flush()  # if it was standard output, this tells: click writes its help by itself
+        if lost := out_of_means(error):
+            raise lost from error
         raise
     console.flush()
     return code

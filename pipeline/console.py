@@ -35,8 +35,10 @@ from pipeline.records import Outcome, Reason, State
 
 MOST_LINES = 20
 """What a failed night mails at the most."""
-FEWEST_LINES = 4
-"""The counts, what resummarize is for, one fault, and where the rest is."""
+FEWEST_LINES = 5
+"""The counts, what resummarize is for, what was not asked, one fault, and where the rest is."""
+NOT_ASKED = "not asked"
+"""What is counted under this word failed in an earlier run, and was not to be asked yet, or ever again, in this one."""
 MOST_CHARACTERS = 200
 """Of a URL or a detail in one line of talk."""
 NARROWEST_TITLE = 24
@@ -175,6 +177,7 @@ def report(
 ) -> list[str]:
     """The end of a run in at most `most_lines` lines: counts, the first faults, where the rest is to be seen.
 
+    Pages that failed in earlier runs and were not to be asked in this one are counted and are no fault of this one.
     What is wrong comes before what was passed over on purpose. `faults` gives the first that have one of some reasons.
     `db` is how the database was named, `path` where it lies, for a command that works from every folder.
     """
@@ -185,6 +188,11 @@ def report(
         lines.append(
             f"  {other_recipes} with a summary by another model, prompt or option: "
             f"summarize-batch resummarize --all --db {whole} makes others"
+        )
+    if NOT_ASKED in counts:
+        lines.append(
+            f"  {counts[NOT_ASKED]} not asked, as they failed before: "
+            f"summarize-batch failures --db {whole} says when they will be"
         )
     total = sum(fault_counts.values())
     room = most_lines - len(lines)
@@ -396,7 +404,7 @@ def tell_bugs(verbose: bool, db: Path | None = None) -> None:
         if kept is None and (verbose or place is not None):
             print(trace, file=sys.stderr)
         where = f"the trace is in {kept}" if kept else "-v shows the trace"
-        Console().warn(f"summarize-batch: a bug: {_innermost(error)}; {where}")
+        Console().warn(f"summarize-batch: a bug: {innermost(error)}; {where}")
 
     sys.excepthook = hook
 
@@ -410,7 +418,7 @@ def _keep(trace: str, path: Path) -> Path | None:
     return path
 
 
-def _innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> str:
     """What was raised, and the innermost line of this program that it went through."""
     frames = _ours(error)
     while isinstance(error, BaseExceptionGroup):

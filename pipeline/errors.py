@@ -13,7 +13,8 @@
         ├── UsageError         2   a wrong option, a source that cannot be read, a package that is missing
         ├── DatabaseUnusable  10   no database can be had at the path, or what lies there is not ours
         ├── LockHeld          11   another run holds the database
-        └── ModelUnusable     12   the model cannot be used: not there, damaged, no memory for it
+        ├── ModelUnusable     12   the model cannot be used: not there, damaged, no memory for it
+        └── OutOfMeans         1   the system gives the program too little: memory, threads, open files
 
 Everything else that is raised is a bug: it ends the run with exit code 1. What fails while one page is
 fetched or extracted is not raised at all but returned, as a `records.Refusal`.
@@ -21,6 +22,7 @@ fetched or extracted is not raised at all but returned, as a `records.Refusal`.
 
 from __future__ import annotations
 
+import errno
 from datetime import datetime
 from typing import ClassVar
 
@@ -103,3 +105,29 @@ class ModelUnusable(RunLost):
     """The model cannot be used at all."""
 
     exit_code = 12
+
+
+class OutOfMeans(RunLost):
+    """The system gives the program too little memory, or too few threads or open files."""
+
+    def __init__(self, of_what: str) -> None:
+        super().__init__(f"there is not enough {of_what}; what was stored is safe, and the next run goes on from there")
+
+
+_TOO_FEW = {
+    errno.EMFILE: "room for open files (`ulimit -n`)",
+    errno.ENFILE: "room for open files on this machine",
+    errno.ENOMEM: "memory (also `ulimit -v`)",
+}
+
+
+def out_of_means(error: BaseException) -> OutOfMeans | None:
+    """What the system did not give, if that is what was raised, also within a group; `None` for any other fault."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := out_of_means(inner))), None)
+    if isinstance(error, MemoryError):
+        return OutOfMeans(_TOO_FEW[errno.ENOMEM])
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return OutOfMeans("memory or room for threads (also `ulimit -v`, `ulimit -u`)")
+    few = _TOO_FEW.get(error.errno or 0) if isinstance(error, OSError) else None
+    return OutOfMeans(few) if few else None

@@ -1,7 +1,7 @@
 """A page into the document in it: the one module that knows trafilatura.
 
-It runs in worker processes that are killed one by one when they take too long: a thread cannot be stopped, and
-one broken page must lose nothing but itself. They are started by `spawn`, hold none of our files and end with us.
+It runs in worker processes that are killed one by one when they take too long: one broken page must lose nothing but
+itself.
 """
 
 from __future__ import annotations
@@ -10,36 +10,27 @@ import asyncio
 import ctypes
 import importlib
 import logging
-import multiprocessing
 import os
 import re
-import resource
-import signal
 import sys
-import time
 import traceback
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin, urlsplit
-
-import pebble
 
 from pipeline.charsets import decode
 from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
 from pipeline.visible import Seen, asked, canonical, invisible, language, see, signs, without_invisible
 from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
+from pipeline.worker import BYTES, Worker
 
 EXTRACT_SECONDS = 20.0
-START_SECONDS = 60.0
-"""That a worker may take to start before its pool is given up: it loads trafilatura, on a busy machine too."""
-WORKER_BYTES = 2 << 30
-"""Of address space for one worker; lxml needs about 20 times the page."""
 LARGE_BYTES = 1_000_000
 """A page of 2.4 MB left a worker with 101 MB, and with 49 after it had given back what it could."""
 MOST_URL_CHARACTERS = 2_083
@@ -56,7 +47,7 @@ Read = Callable[[Page], Document | Refusal]
 
 
 class Extractor:
-    """A pool of worker processes; use it with `async with`.
+    """So many pages at once into their documents, each in a worker; use it with `async with`.
 
     `read` is what a worker does with a page; it must be known to a fresh process by its module and name.
     """
@@ -66,15 +57,16 @@ class Extractor:
         processes: int,
         seconds: float = EXTRACT_SECONDS,
         *,
-        most_bytes: int = WORKER_BYTES,
+        most_bytes: int = BYTES,
         read: Read | None = None,
     ) -> None:
-        self._processes = processes
         self._seconds = seconds
         self._most_bytes = most_bytes
         self._read = read or read_page
         self._free = asyncio.Semaphore(processes)
-        self._pool = self._new_pool()
+        # A worker ends with the thread that started it: these stay until the end.
+        self._threads = ThreadPoolExecutor(processes, "extract")
+        self._idle: list[Worker] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,7 +74,12 @@ class Extractor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end(self._pool)
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        for idle in self._idle:
+            idle.end()
+        self._threads.shutdown()
 
     async def extract(self, page: Page) -> Document | Refusal:
         """The document of a page, or why there is none."""
@@ -91,65 +88,30 @@ class Extractor:
             for _ in range(TRIES):
                 try:
                     return await self._try(page)
-                except (pebble.ProcessExpired, BrokenProcessPool) as error:
-                    crash = Refusal(Reason.EXTRACT_CRASH, str(error)[:200])
+                except TimeoutError as error:
+                    return Refusal(Reason.EXTRACT_TIMEOUT, str(error))
+                except MemoryError:
+                    return Refusal(Reason.EXTRACT_MEMORY, f"more than {self._most_bytes >> 20} MiB")
+                except ChildProcessError as error:
+                    crash = Refusal(Reason.EXTRACT_CRASH, str(error))
             return crash
 
     async def _try(self, page: Page) -> Document | Refusal:
-        """One try. Raises `ProcessExpired` when its worker died, `BrokenProcessPool` when the pool did."""
-        pool = self._pool
+        """One try, as a worker's `call`. A page that is no longer waited for is stopped with its worker."""
+        one = self._idle.pop() if self._idle else Worker(self._most_bytes, _get_ready)
+        call = partial(one.call, self._seconds, _bounded, self._read, page)
         try:
-            future = _scheduled(pool, self._read, self._seconds, page)
-            async with asyncio.timeout(self._seconds + START_SECONDS) as clock:
-                result: Document | Refusal = await asyncio.wrap_future(future)
-        except TimeoutError:
-            if not clock.expired():
-                return Refusal(Reason.EXTRACT_TIMEOUT, f"longer than {self._seconds:g} s")
-            await self._replace(pool)
-            raise BrokenProcessPool("no worker took the page") from None
-        except MemoryError:
-            return Refusal(Reason.EXTRACT_MEMORY, f"more than {self._most_bytes >> 20} MiB")
-        except BrokenProcessPool:
-            await self._replace(pool)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except asyncio.CancelledError:
+            one.kill()
             raise
-        return result
-
-    async def _replace(self, broken: pebble.ProcessPool) -> None:
-        if self._pool is broken:
-            self._pool = self._new_pool()
-            await self._end(broken)
-
-    def _new_pool(self) -> pebble.ProcessPool:
-        pebble.CONSTS.term_timeout = 0.2
-        return pebble.ProcessPool(
-            max_workers=self._processes,
-            initializer=_start_worker,
-            initargs=(os.getpid(), self._most_bytes),
-            context=multiprocessing.get_context("spawn"),
-        )
-
-    @staticmethod
-    async def _end(pool: pebble.ProcessPool) -> None:
-        pool.stop()
-        await asyncio.to_thread(pool.join)
+        if one.is_usable:
+            self._idle.append(one)
+        return found
 
 
-def _scheduled(pool: pebble.ProcessPool, read: Read, seconds: float, page: Page) -> Future[Document | Refusal]:
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        # A worker begins in our folder, and crashes if that is gone: each page would be blamed for it.
-        os.chdir("/")
-    try:
-        future: Future[Document | Refusal] = pool.schedule(_bounded, args=(read, seconds, page), timeout=seconds)
-    except RuntimeError as error:  # what pebble says when it broke before: an idle worker was killed, say
-        raise BrokenProcessPool(str(error)) from error
-    return future
-
-
-def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
-    """What a worker runs. The bound on its time is the pool's; this one counts when there is no pool any more."""
-    _limit_to(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 2)
+def _bounded(read: Read, page: Page) -> Document | Refusal:
+    """What a worker runs."""
     try:
         return read(page)
     except MemoryError:
@@ -162,12 +124,6 @@ def _bounded(read: Read, seconds: float, page: Page) -> Document | Refusal:
     finally:
         if len(page.body) > LARGE_BYTES:
             _forget()
-
-
-def _limit_to(kind: int, most: int) -> None:
-    """Sets a limit of this process, but none above that which it was started with (`ulimit`): no one else may."""
-    hard = resource.getrlimit(kind)[1]
-    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _forget() -> None:
@@ -291,15 +247,7 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", without_invisible(_SURROGATE.sub("\ufffd", lines))).strip()
 
 
-def _start_worker(parent: int, most_bytes: int) -> None:
-    """A worker ends when its parent does, leaves signals of the terminal to it, and is bounded in memory."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        # The signal comes when the thread ends that started the worker: that of the pool, or of the program.
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
-        _limit_to(resource.RLIMIT_AS, most_bytes)
-    if os.getppid() != parent:
-        os._exit(1)
+def _get_ready() -> None:
     logging.disable(logging.CRITICAL)  # of the libraries: what came of a page is said once, by us
     # Here, so that no page pays for it: it takes a second, and more on a busy machine.
     importlib.import_module("trafilatura")

@@ -429,6 +429,8 @@ BOUNDS = together(
     option("--max-duration", type=Duration(), help="Take no new page after so long; the next run goes on."),
     option("--lock-wait", type=Duration(), default="0s", help="Wait so long for another run to end."),
 )
+AGAIN = together(MODEL, WRITING, NETWORK, BOUNDS, JSON, TALK)
+"""Of the runs over pages that are known."""
 RUN = together(
     option("--since", type=Since(), help="Of feeds and sitemaps, leave out what is dated before: 2d, or 2026-11-01."),
     option("--force", is_flag=True, help="Fetch and summarize again what is fresh or unchanged."),

@@ -209,15 +209,16 @@ WHERE id < :run_id AND id > coalesce((
 """The first of the runs right before this one that had its errand and its settings, and were killed all of them."""
 
 TAKE_OVER = """
-UPDATE items SET (outcome, reason, ended_at) = (
+UPDATE items SET (outcome, reason, started_at, ended_at) = (
     SELECT
         iif(outcome IN ('summarized', 'unchanged'), 'unchanged', outcome),
         iif(outcome IN ('summarized', 'unchanged'), :done, reason),
+        iif(outcome IN ('summarized', 'unchanged'), NULL, started_at),
         ended_at
     FROM items AS killed
     WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
         AND ended_at > :since AND ended_at <= :time AND (
-        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
+        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list' AND killed.started_at IS NOT NULL
         OR :force AND outcome IN ('summarized', 'unchanged')
     )
     ORDER BY run_id DESC LIMIT 1
@@ -226,7 +227,7 @@ WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND
     SELECT 1 FROM items AS killed
     WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
         AND ended_at > :since AND ended_at <= :time AND (
-        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list'
+        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list' AND killed.started_at IS NOT NULL
         OR :force AND outcome IN ('summarized', 'unchanged')
     )
 )
@@ -258,21 +259,38 @@ WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND
 """
 """No pause ends after `:latest`: one that does was written by a clock that was wrong."""
 
-WAITING_FOR_MODEL = """
-SELECT count(*) FROM items WHERE run_id = ? AND outcome = 'waiting' AND reason = 'llm_down'
+SET_ASIDE = """
+UPDATE items SET outcome = 'waiting', reason = 'bug', ended_at = :time
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL
+    AND (SELECT code FROM attempts WHERE id = last_attempt) = 'bug'
+"""
+"""A page at which a run ended by a bug may end this one too: it comes when all others are done (`WAKE`)."""
+
+WAITING = """
+SELECT count(*) FROM items WHERE run_id = ? AND outcome = 'waiting' AND reason = ?
 """
 
 WAKE = """
-UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = 'waiting' AND reason = 'llm_down'
+UPDATE items SET reason = NULL, ended_at = NULL WHERE run_id = ? AND outcome = 'waiting' AND reason = ?
 """
 
 COUNT_ITEMS = """
-SELECT iif(reason IS 'fetch_only', 'fetched', outcome) AS outcome, count(*) FROM items WHERE run_id = ? GROUP BY 1
+SELECT
+    CASE
+        WHEN reason IS 'fetch_only' THEN 'fetched'
+        WHEN started_at IS NULL AND outcome IN ('failed', 'deferred') THEN 'not asked'
+        ELSE outcome
+    END,
+    count(*)
+FROM items WHERE run_id = ? GROUP BY 1
 """
+"""What failed in an earlier run, and was not to be asked in this one, was not begun in it."""
 
 FAULT_COUNTS = """
 SELECT outcome, reason, count(*) FROM items
-WHERE run_id = ? AND outcome IN ('failed', 'deferred', 'waiting', 'skipped') AND reason NOT IN ('list', 'fetch_only')
+WHERE
+    run_id = ? AND (outcome IN ('waiting', 'skipped') OR outcome IN ('failed', 'deferred') AND started_at IS NOT NULL)
+    AND reason NOT IN ('list', 'fetch_only')
 GROUP BY outcome, reason
 """
 
@@ -281,7 +299,10 @@ SELECT items.outcome, items.reason, pages.url, pages.detail
 FROM items CROSS JOIN pages ON pages.id = items.page_id
 WHERE
     items.id > :after AND +items.run_id = :run_id
-    AND items.outcome IN ('failed', 'deferred', 'waiting', 'skipped')
+    AND (
+        items.outcome IN ('waiting', 'skipped')
+        OR items.outcome IN ('failed', 'deferred') AND items.started_at IS NOT NULL
+    )
     AND items.reason IN (SELECT value FROM json_each(:reasons))
 ORDER BY items.id LIMIT :most
 """
@@ -357,8 +378,10 @@ WHERE items.run_id = ? AND pages.state = 'summarized' AND NOT EXISTS (
 """
 
 SETTLED_AFTER = """
-SELECT id, page_id FROM items WHERE id > ? AND +run_id = ? AND ended_at IS NOT NULL ORDER BY id LIMIT ?
+SELECT id, page_id FROM items
+WHERE id > ? AND +run_id = ? AND ended_at IS NOT NULL AND reason IS NOT 'bug' ORDER BY id LIMIT ?
 """
+"""Those that are set aside are not settled: their turn is to come."""
 
 RESULT = """
 SELECT
@@ -557,6 +580,18 @@ WHERE id > :after AND (:states = '[]' OR state IN (SELECT value FROM json_each(:
     ))
 ORDER BY id LIMIT :most
 """
+
+WHERE = """
+SELECT id FROM pages WHERE {}
+LIMIT 0
+"""
+"""Whether a condition is one, by itself: one with a bracket too many is not."""
+
+AND_WHERE = """
+SELECT id FROM pages WHERE id BETWEEN :first AND :last AND ({}
+)
+"""
+"""Not with `json_each`: it declares a table when it is first used, which who wrote the condition may not."""
 
 SNAPSHOT = "BEGIN"
 

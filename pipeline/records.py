@@ -200,6 +200,7 @@ class Reason(str, Enum):
     INTERRUPTED = "interrupted", _wait("the run was stopped", _LATER, 0)
     OUT_OF_TIME = "out_of_time", _wait("`--max-duration` was over", "nothing to do: the next run goes on with it", 0)
     LIMIT = "limit", _wait("the run was told to take fewer pages", "run again, with a larger `--limit`", 0)
+    BUG = "bug", _wait("the program itself failed at the page", "report it; in the next run the page comes last", 0)
     FRESH = "fresh", _same("the page was fetched less than `--max-age` ago")
     NOT_MODIFIED = "not_modified", _same("the site says that the page has not changed")
     SAME_RECIPE = "same_recipe", _same("its summary is by this model, these prompts and options already")

@@ -21,8 +21,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pipeline import addresses, engine, names, urls
-from pipeline.console import Console, report
-from pipeline.errors import ModelUnusable, PageNotDone, RunLost
+from pipeline.console import Console, innermost, report
+from pipeline.errors import ModelUnusable, PageNotDone, RunLost, out_of_means
 from pipeline.extract import Extractor, read_page
 from pipeline.fetch import Fetcher, Limits
 from pipeline.frontier import Frontier
@@ -35,11 +35,13 @@ from pipeline.records import (
     Event,
     Later,
     Line,
+    NotDone,
     NotModified,
     Outcome,
     Page,
     Reason,
     Refusal,
+    Stage,
     Task,
 )
 from pipeline.settings import KEEP, Settings
@@ -145,7 +147,8 @@ class Night:
         self._thread = thread
         self._console = console
         self._signal: int | None = None
-        self._is_gathering = False
+        self._reads_no_more = asyncio.Event()
+        """The run is to stop, and so is the grace over that a list has to end."""
         self._limited = False
         self._out_of_time = False
         self._ends_at: float | None = None
@@ -164,7 +167,7 @@ class Night:
                 await self._gather(errand, hosts)
                 await self._stored(self._settle, errand)
                 await self._tell_settled()
-                if await self._stored(self._store.to_do):
+                if await self._stored(self._store.to_do) or await self._stored(self._store.waits_for, Reason.BUG):
                     await (self._work(errand, hosts) if errand.summarized else self._store_texts(errand, hosts))
             except BaseException as error:
                 lost = _lost(error)
@@ -196,16 +199,27 @@ class Night:
             # Not in the store's thread: what is learned of a list's host is stored while the list is waited for.
             with ThreadPoolExecutor(1, "lists") as thread:
                 batches = iter(errand.batches(self._store, fetch))
-                self._is_gathering = True
                 try:
-                    while batch := await loop.run_in_executor(thread, next, batches, None):
+                    while batch := await self._read(loop.run_in_executor(thread, next, batches, None)):
                         # What has been read of the lists is kept; no more is read after a signal.
                         await self._stored(self._store.apply, batch)
                         if self._signal:
                             break
                 finally:
-                    self._is_gathering = False
                     self._stop = _nobody
+
+    async def _read(self, batch: asyncio.Future[T]) -> T:
+        """The next lines of a list. If the run is over before they are there, it ends here, with what has been read."""
+        over = asyncio.ensure_future(self._reads_no_more.wait())
+        try:
+            await asyncio.wait((batch, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+        if not batch.done():
+            self._console.warn("stopped while a list was read")
+            # A list that is a pipe may never end, and nobody can stop who reads it.
+            os._exit(await self._ended())
+        return await batch
 
     async def _tell_settled(self) -> None:
         """The pages that are done before any work: lines that are no URL, fresh pages, those not to be asked yet."""
@@ -241,12 +255,12 @@ class Night:
             done = -1
             while True:
                 self._recipes = writers.recipes
-                await self._until_done(frontier, steps)
+                await self._until_all_done(frontier, steps)
                 # A round that finished no page was for nothing: a page may be what brings the server down.
                 before, done = done, (await self._stored(self._store.counts)).get(Outcome.SUMMARIZED.value, 0)
                 if done == before or not await self._model_is_back(writers):
                     return
-                await self._stored(self._store.wake)
+                await self._stored(self._store.wake, Reason.LLM_DOWN)
                 frontier.begin_again()
                 await writers.get_ready()
 
@@ -255,7 +269,7 @@ class Night:
         frontier = self._frontier(errand, hosts)
         async with self._extractor() as extractor, self._fetcher(self._settings.hosts, hosts) as fetcher:
             steps = self._steps(errand, frontier, fetcher, extractor, None)
-            await self._until_done(frontier, steps)
+            await self._until_all_done(frontier, steps)
 
     async def _get_ready(self, writers: Writers, errand: Errand) -> None:
         """Raises `ModelUnusable` also when the model's server is down and there is nothing to do without it."""
@@ -269,7 +283,7 @@ class Night:
 
     async def _model_is_back(self, writers: Writers) -> bool:
         """Waits for a model that was down, if pages wait for it."""
-        waits = not self._limited and await self._stored(self._store.waiting_for_model)
+        waits = not self._limited and await self._stored(self._store.waits_for, Reason.LLM_DOWN)
         return waits and await self._answers(writers)
 
     async def _answers(self, writers: Writers) -> bool:
@@ -284,6 +298,14 @@ class Night:
             await asyncio.sleep(min(MODEL_PROBE_SECONDS, max(0.1, until - loop.time())))
         return False
 
+    async def _until_all_done(self, frontier: Frontier, steps: Steps) -> None:
+        """Works until the list is done, and then on the pages at which a run ended by a bug: none waits for them."""
+        await self._until_done(frontier, steps)
+        if not (self._limited or self._is_stopping) and await self._stored(self._store.waits_for, Reason.BUG):
+            await self._stored(self._store.wake, Reason.BUG)
+            frontier.begin_again()
+            await self._until_done(frontier, steps)
+
     async def _until_done(self, frontier: Frontier, steps: Steps) -> None:
         """Works until the list is done, the limit is reached, or the grace after a signal or its time has run out."""
 
@@ -295,7 +317,7 @@ class Night:
         async def work(task: Task) -> None:
             if task.waits_for_model:
                 frontier.done(task)
-            if await process(task, steps):
+            if await self._processed(task, steps):
                 self._console.page(await self._stored(self._store.result, task.page_id))
 
         grace = self._settings.grace.total_seconds()
@@ -346,6 +368,17 @@ class Night:
         for line in await self._stored(lines):
             say(line)
         return code
+
+    async def _processed(self, task: Task, steps: Steps) -> bool:
+        """As `process`; a page at which the run ends by a bug has had its turn (it came early again each night)."""
+        started = self._now()
+        try:
+            return await process(task, steps)
+        except Exception as error:
+            if _lost(error) is None and out_of_means(error) is None:
+                begun = Stage.MAP if task.waits_for_model else Stage.FETCH
+                await self._emit(NotDone(task, begun, Refusal(Reason.BUG, innermost(error)), started, self._now()))
+            raise
 
     # What the phases are made of
 
@@ -499,17 +532,11 @@ class Night:
         loop = asyncio.get_running_loop()
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-        def give_up(number: int) -> None:
-            if self._is_gathering:
-                # A list that is a pipe may never end, and nobody can stop who reads it.
-                self._console.warn("stopped while a list was read")
-                os._exit(128 + number)
-
         def arrived(number: int) -> None:
             first, self._signal = self._signal is None, number
             if first:
                 self._console.say("stopping: what is under way may still end; a second signal stops it now")
-                loop.call_later(self._settings.grace.total_seconds(), give_up, number)
+                loop.call_later(self._settings.grace.total_seconds(), self._reads_no_more.set)
             elif self._stop is _nobody:
                 # Before or after the work there is nothing to give up, and what waits may wait for ever. What is stored
                 # is safe, and the next run knows that this one did not end.
@@ -535,6 +562,7 @@ class Night:
         def over() -> None:
             self._out_of_time = True
             self._console.say("the time is over: what is under way may still end")
+            loop.call_later(self._settings.grace.total_seconds(), self._reads_no_more.set)
             self._stop(False)
 
         loop = asyncio.get_running_loop()

@@ -306,6 +306,10 @@ def _flocked(place: Path, path: Path) -> int:
     while True:
         try:
             handle = os.open(place, how, 0o600)
+        except FileNotFoundError as error:
+            raise DatabaseUnusable(
+                f"{path}: there is no folder {place.parent}; make it, or give another --db"
+            ) from error
         except OSError as error:
             raise DatabaseUnusable(f"{place}: the lock cannot be opened: {error.strerror}") from error
         try:
@@ -388,6 +392,7 @@ class Store:
                 copy.unlink()
             raise
         if copy:
+            upkeep.take_old_copies_away(self.path, copy)
             note(f"{self.path} is brought up to date; as it was before it is kept in {copy}")
 
     def _migrate(self, database: Database) -> None:
@@ -646,6 +651,8 @@ class Store:
     ) -> None:
         """Ends those items of this run, `after` one of them, that need no work: fresh pages, and those not to be asked.
 
+        Pages at which a run ended by a bug are set aside, until `wake`.
+
         With `texts_only` a fresh text is enough, though it has no summary.
 
         If this run goes on with one that was killed, what failed in that one has had its turn for tonight: it would
@@ -659,15 +666,14 @@ class Store:
             killed = {"first": self._goes_on_from, "since": iso(time - max_age), "time": iso(time)}
             killed |= {"force": force, "done": done.value}
             self._of_all_items("settle", [queries.TAKE_OVER], killed, after)
-        if force:
-            return
         values = {
             "time": iso(time),
             "fresh": iso(time - max_age),
             "latest": iso(time + LONGEST),
             "texts_only": texts_only,
         }
-        self._of_all_items("settle", [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE], values, after)
+        changes = [] if force else [queries.SETTLE_FRESH, queries.SETTLE_NOT_DUE]
+        self._of_all_items("settle", [*changes, queries.SET_ASIDE], values, after)
 
     def _of_all_items(self, point: str, changes: Sequence[str], values: Mapping[str, object], after: int = 0) -> None:
         """Makes these changes to all items of this run, or those `after` one, a range of them a transaction."""
@@ -680,21 +686,21 @@ class Store:
                     db.execute(change, {name: row[name] for name in row if f":{name}" in change})
             after = until
 
-    def waiting_for_model(self) -> bool:
-        """Whether items of this run have ended because the model is down."""
-        return bool(self._one(queries.WAITING_FOR_MODEL, [self.run_id])[0])
+    def waits_for(self, reason: Reason) -> bool:
+        """Whether items of this run wait, with `llm_down` for the model, with `bug` for the end of all others."""
+        return bool(self._one(queries.WAITING, [self.run_id, reason.value])[0])
 
-    def wake(self) -> None:
-        """The model is back: the items that wait for it are to be done again."""
+    def wake(self, reason: Reason) -> None:
+        """The items that wait for this reason are to be done."""
         with self.transaction("wake") as db:
-            db.execute(queries.WAKE, [self.run_id])
+            db.execute(queries.WAKE, [self.run_id, reason.value])
 
     def counts(self) -> dict[str, int]:
         """How many items of this run have which outcome."""
         return {row[0]: row[1] for row in self._rows(queries.COUNT_ITEMS, [self.run_id])}
 
     def fault_counts(self) -> dict[tuple[Outcome, Reason], int]:
-        """How many items of this run have which reason, other than that nothing was to be done."""
+        """How many items of this run have which reason, other than that nothing was to be done, or not yet again."""
         rows = self._rows(queries.FAULT_COUNTS, [self.run_id])
         return {(Outcome(outcome), Reason(reason)): count for outcome, reason, count in rows}
 

@@ -47,6 +47,9 @@ PARTS_A_REDUCE = 4
 """Partial summaries are kept so short that this many of them fit into one request, so that each level is smaller."""
 
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!|>~-])")
+_HEADING = re.compile(r"#{1,6}\s+(.*\S)")
+_HAS_ITS_OWN_FULL_STOP = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
+"""Letters of Japanese and Chinese; Korean has the Latin one."""
 _LAST_SENTENCE = re.compile(r"(?s).*[.!?…。！？।]")
 
 T = TypeVar("T")
@@ -207,9 +210,17 @@ def is_short(text: str, style: Style) -> bool:
 
 
 def verbatim(text: str) -> Final:
-    """A short text as its own summary: its words without the marks of Markdown."""
-    lines = (_ESCAPED.sub(r"\1", MARKS_OF_MARKDOWN.sub("", line)) for line in text.splitlines())
+    """A short text as its own summary: its words without the marks of Markdown, its headings as sentences."""
+    lines = (_ESCAPED.sub(r"\1", MARKS_OF_MARKDOWN.sub("", _as_sentence(line))) for line in text.splitlines())
     return Final(" ".join(" ".join(lines).split()), ())
+
+
+def _as_sentence(line: str) -> str:
+    """A heading with the end of a sentence, which it needs when the text goes on in the same line."""
+    heading = _HEADING.match(line)
+    if heading is None or not heading[1][-1].isalnum():
+        return line
+    return line.rstrip() + ("。" if _HAS_ITS_OWN_FULL_STOP.match(heading[1][-1]) else ".")
 
 
 async def whole(chunks: Sequence[Chunk], kit: Kit) -> Whole:

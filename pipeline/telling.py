@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what a command needs is imported by that command
     from pipeline.commands.failures import Failure
+    from pipeline.commands.prune import Pruned
     from pipeline.commands.runs import Run
 
 
@@ -42,11 +43,18 @@ def version(row: sqlite3.Row) -> Iterator[str]:
 
 def run(found: Run) -> str:
     """One run, in a line."""
-    code = "" if found.exit_code is None else f" ({found.exit_code})"
-    ended = minute(found.ended_at) if found.ended_at else "?"
+    code = "killed" if found.state == "interrupted" and found.exit_code is None else found.exit_code
+    how = found.state if code is None else f"{found.state} ({code})"
+    ended = second(found.ended_at) if found.ended_at else "?"
     counts = ", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.items()) or "nothing to do"
-    times = f"{minute(found.started_at)} to {ended}"
-    return "  ".join((str(found.id), times, found.state + code, counts, found.model, found.source))
+    times = f"{second(found.started_at)} to {ended}"
+    return "  ".join((str(found.id), times, how, counts, found.model, found.source))
+
+
+def pruned(gone: Pruned, dry_run: bool) -> str:
+    """What `prune` took out, or would."""
+    what = f"{gone.items} old results of pages, {gone.attempts} old tries and {gone.texts} texts that nothing needs"
+    return f"{what} {'would go' if dry_run else 'are gone'}"
 
 
 def failure(found: Failure, first: bool) -> Iterator[str]:
@@ -57,6 +65,11 @@ def failure(found: Failure, first: bool) -> Iterator[str]:
     later = f", not asked before {minute(found.not_before)}" if found.not_before else ""
     yield f"  {found.url}"
     yield f"    since {minute(found.since)}{times}{later}{f': {found.detail}' if found.detail else ''}"
+
+
+def second(time: str) -> str:
+    """A time of the database, to the second, in UTC."""
+    return time[:19].replace("T", " ")
 
 
 def minute(time: str) -> str:

@@ -6,7 +6,10 @@ What SQLite raises here goes up as it is; `store` makes a sentence of it.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import stat
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
@@ -69,6 +72,21 @@ def back_up(connection: sqlite3.Connection, path: Path) -> Path:
             f"beside it: {error}; nothing was changed"
         ) from error
     return copy
+
+
+def take_old_copies_away(path: Path, made: Path) -> None:
+    """Of the copies that `back_up` has made of this database, leaves the one just `made` and the newest before it.
+
+    Not the highest version: a copy may have been put back. A file with any other name, and a link, is somebody else's.
+    """
+    path = path.resolve()
+    name = re.compile(re.escape(path.name) + r"\.version-(0|[1-9][0-9]*)(-([2-9]|[1-9][0-9]+))?\.backup")
+    older = [place for place in path.parent.iterdir() if name.fullmatch(place.name) and place != made]
+    files = [(place.lstat(), place) for place in older]
+    before = sorted((file.st_mtime_ns, place) for file, place in files if stat.S_ISREG(file.st_mode))
+    for _, place in before[:-1]:
+        with suppress(OSError):  # the next time that the schema changes it is tried again
+            place.unlink()
 
 
 def _on_the_disk(path: Path) -> None:

@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import addresses, urls
+from pipeline import addresses, urls, worker
 from pipeline.records import Line
-from pipeline.urls import apart
 from pipeline.urls.formats import items
 from pipeline.urls.items import Entry, Item
 from pipeline.urls.streams import decoded
@@ -165,13 +164,13 @@ def apart_sleeps() -> None:
 
 
 def apart_takes_memory() -> int:
-    return len(bytes(apart.MOST_BYTES * 2))
+    return len(bytes(worker.BYTES * 2))
 
 
 def apart_crashes() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def apart_limits() -> tuple[int, int]:
+def apart_limit() -> int:
     """Of processor time, in seconds."""
-    return resource.getrlimit(resource.RLIMIT_CPU)
+    return resource.getrlimit(resource.RLIMIT_CPU)[0]

@@ -353,10 +353,11 @@ class Nights(RuleBasedStateMachine):
         """A run that nothing befalls: how each page stands afterwards is known before."""
         later = self._clock() + timedelta(hours=hours)
         wanted = {url: self._stages(url, is_there, later)[-1] for url in self._urls}
+        asked = [url for url in self._urls if self._has_had_turn(url, later) or not self._is_not_due(url, later)]
         code = self._run(hours)
         self._wanted |= wanted
         self._had_turn = {}
-        states = {self._wanted[url].state for url in self._urls}
+        states = {self._wanted[url].state for url in asked}
         waits = any(self._wanted[url].reason == Reason.LLM_DOWN.value for url in self._urls)
         assert code == (12 if waits else 3 if states & {"failed", "deferred"} else 0), self._wanted
 
@@ -376,7 +377,7 @@ class Nights(RuleBasedStateMachine):
                 return
             ended = """
                 SELECT url, items.ended_at FROM items JOIN pages ON pages.id = page_id
-                WHERE run_id = ? AND outcome IN ('failed', 'deferred') AND ended_at IS NOT NULL
+                WHERE run_id = ? AND outcome IN ('failed', 'deferred') AND items.started_at IS NOT NULL
             """
             self._had_turn |= dict(db.execute(ended, [last[0]]).fetchall())
 
@@ -384,9 +385,7 @@ class Nights(RuleBasedStateMachine):
         """How a page may stand from the beginning of a run to its end, with the model or without it."""
         before = self._wanted.get(url, Standing())
         is_fresh = before.state == "summarized" and (before.fetched_at or "") > store.iso(now - MAX_AGE)
-        has_had_turn = self._had_turn.get(url, "") > store.iso(now - MAX_AGE)
-        is_not_due = (before.not_before or "") > store.iso(now) or before.reason == Reason.GAVE_UP.value
-        if is_fresh or has_had_turn or is_not_due:
+        if is_fresh or self._has_had_turn(url, now) or self._is_not_due(url, now):
             return [before]
         if before.state == "fetched":
             return [before, _written(before, is_there)]
@@ -398,6 +397,13 @@ class Nights(RuleBasedStateMachine):
             return [before, replace(fetched, state="summarized")]
         fetched = replace(fetched, state="fetched")
         return [before, fetched, _written(fetched, is_there)]
+
+    def _has_had_turn(self, url: str, now: datetime) -> bool:
+        return self._had_turn.get(url, "") > store.iso(now - MAX_AGE)
+
+    def _is_not_due(self, url: str, now: datetime) -> bool:
+        before = self._wanted.get(url, Standing())
+        return (before.not_before or "") > store.iso(now) or before.reason == Reason.GAVE_UP.value
 
     def _found(self) -> dict[str, Standing]:
         """How each page stands in the database."""

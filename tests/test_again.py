@@ -13,6 +13,8 @@ import pytest
 from command_line import Pages, Said, Shell, article, serving_pages
 from fake_ollama import FakeOllama, serving
 
+from pipeline.commands import choose
+from pipeline.errors import UsageError
 from pipeline.patience import MOST_FAILURES, pause
 from pipeline.records import Added, Line, NotDone, Outcome, Reason, Refusal, Stage, Task
 from pipeline.store import Store, iso, now
@@ -110,11 +112,11 @@ def test_a_page_that_fails_night_after_night_is_given_up_visibly(store: Store) -
         "failures": 8,
     }
     assert store.counts() == {"failed": 1}
+    assert [fault["reason"] for fault in store.faults(Reason, 20)] == ["gave_up"], "it is told"
     codes = store._rows("SELECT code FROM attempts ORDER BY id")
     assert [row["code"] for row in codes] == 8 * ["connect_error"], "what really happened"
     assert not night(store, Refusal(Reason.CONNECT_ERROR), force=False)
-    assert store.counts() == {"failed": 1}
-    assert [fault["reason"] for fault in store.faults(Reason, 20)] == ["gave_up"], "it is told each time"
+    assert (store.counts(), store.fault_counts(), store.faults(Reason, 20)) == ({"not asked": 1}, {}, [])
     assert night(store, Refusal(Reason.HTTP_404, "HTTP 404"), force=True)
     assert standing(store)["detail"] == "http_404: HTTP 404", "a second chance is one chance"
 
@@ -202,7 +204,7 @@ def test_retry_works_on_what_failed_though_it_is_not_due(shell: Shell, site: Pag
 def test_retry_takes_a_page_that_was_given_up(shell: Shell, site: Pages) -> None:
     shell("-q", f"{site.url}/later")
     rows(shell, "UPDATE pages SET reason = 'gave_up', failures = 8 RETURNING id")
-    assert shell("-q", f"{site.url}/later").code == 3
+    assert shell("-q", f"{site.url}/later") == Said(0, "", ""), "not asked, and told of when it was"
     assert site.asked.count("/later") == 1
     assert shell("retry", "-q", "--reason", "gave_up").code == 3
     assert site.asked.count("/later") == 2
@@ -301,12 +303,38 @@ def test_resummarize_makes_another_version_without_fetching(shell: Shell, site: 
         (["--made-by", "other"], ""),
         (["--state", "failed"], ""),
         (["--tag", "dams", "--made-by", "fake", "--state", "summarized"], "a"),
+        (["--where", "title LIKE 'A %' OR failures > 3"], "a"),
+        (["--tag", "water", "--where", "url LIKE '%/a'"], ""),
     ],
 )
 def test_resummarize_takes_those_that_match(shell: Shell, site: Pages, options: list[str], names: str) -> None:
     shell("-q", "-", stdin=f"{site.url}/a #dams\n{site.url}/b #water\n{site.url}/gone #dams")
     said = shell("resummarize", "--all", "--json", "--words", "50", *options)
     assert "".join(sorted(row["url"][-1] for row in said.objects)) == names
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("colour = 'red'", "no such column: colour"),
+        ("1) OR (1", "syntax error"),
+        ("1; DELETE FROM pages", "one statement"),
+        ("1 ORDER BY id", "syntax error"),
+        ("id IN (SELECT value FROM meta)", "prohibited"),
+        ("", "syntax error"),
+    ],
+)
+def test_what_is_no_condition_is_told_and_changes_nothing(tmp_path: Path, where: str, told: str) -> None:
+    with Store.open(tmp_path / "summaries.db"):
+        pass
+    nothing: dict[str, list[str]] = {"states": [], "sites": [], "tags": [], "models": []}
+    with pytest.raises(UsageError, match=rf"--where is no condition .*{told}"):
+        list(choose.with_text(tmp_path / "summaries.db", **nothing, where=where))
+
+
+def test_a_condition_may_read_and_do_nothing_else() -> None:
+    for name in ("INSERT", "UPDATE", "DELETE", "PRAGMA", "ATTACH", "CREATE_TABLE", "DROP_TABLE", "TRANSACTION"):
+        assert choose._may_be_done(getattr(sqlite3, f"SQLITE_{name}"), "pages", None) == sqlite3.SQLITE_DENY
 
 
 def test_a_summary_that_cannot_be_made_anew_leaves_the_page_as_it_was(

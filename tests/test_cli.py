@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,11 +17,12 @@ from typing import Any
 
 import click
 import pytest
-from command_line import Pages, Said, Shell, article, serving_pages
+from command_line import COMMAND, SECONDS, Pages, Said, Shell, article, serving_pages
 from fake_ollama import FakeOllama, serving
 
 from pipeline import needs
 from pipeline.cli import command
+from pipeline.errors import out_of_means
 from pipeline.store import Store, lock
 
 NOBODY = "http://127.0.0.1:9"
@@ -405,7 +407,27 @@ def test_a_signal_does_not_wait_for_a_list_that_never_ends(shell: Shell) -> None
             _, err = running.communicate(timeout=60)
         finally:
             os.close(writer)
-    assert (running.returncode, err) == (143, b"stopped while a list was read\n")
+    assert (running.returncode, err) == (143, b"stopped while a list was read\nnothing to do: summaries.db\n")
+    assert (shell("runs", "--json").objects[0]["state"], states(shell)) == ("interrupted", {})
+
+
+def test_a_night_whose_time_is_over_does_not_wait_for_a_list_that_never_ends(shell: Shell) -> None:
+    reader, writer = os.pipe()
+    try:
+        said = subprocess.run(
+            [COMMAND, "-q", "--max-duration", "0s", "--grace", "0s", "-"],
+            stdin=reader,
+            stderr=subprocess.PIPE,
+            cwd=shell.folder,
+            env=shell.variables,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert (said.returncode, said.stderr) == (0, b"stopped while a list was read\n")
+    assert shell("runs", "--json").objects[0]["state"] == "finished"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no such limit is kept")
@@ -414,6 +436,32 @@ def test_a_limit_that_the_run_was_given_is_no_fault_of_a_page(shell: Shell, site
     said = shell.sh(f'ulimit -v 2000000; ulimit -t 60; ulimit -n 64; exec "$it" -q {site.url}/a {site.url}/b')
     assert said == Said(0, "", "")
     assert states(shell) == {"a": "summarized", "b": "summarized"}
+
+
+def test_a_run_that_may_open_too_few_files_says_so_in_a_sentence(shell: Shell, site: Pages, ollama: FakeOllama) -> None:
+    said = shell.sh(f'ulimit -n 16; exec "$it" -q {site.url}/a {site.url}/b')
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1), said
+    assert said.err.startswith(
+        "summarize-batch: there is not enough room for open files (`ulimit -n`); what was stored"
+    )
+    assert not (shell.folder / "summaries.db.bug.txt").exists()
+    assert {row["reason"] for row in shell("list", "--json").objects} == {None}
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (MemoryError(), "memory"),
+        (ExceptionGroup("", [KeyError(), RuntimeError("can't start new thread")]), "threads"),
+        (OSError(errno.EMFILE, "Too many open files"), "open files"),
+        (OSError(errno.EPERM, "Operation not permitted"), None),
+        (RuntimeError("a bug"), None),
+    ],
+)
+def test_what_the_system_does_not_give_is_no_bug(error: Exception, what: str | None) -> None:
+    found = out_of_means(error)
+    assert (found is None) == (what is None)
+    assert what is None or what in str(found)
 
 
 NEWER = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('summarize-batch', 'later', '')"

@@ -91,7 +91,7 @@ def test_a_report_has_twenty_lines_at_the_most(count: int) -> None:
     assert (" more: " in lines[-1]) == (count >= MOST_LINES)
 
 
-@pytest.mark.parametrize(("warnings", "left"), [(0, 20), (4, 16), (100, 4)])
+@pytest.mark.parametrize(("warnings", "left"), [(0, 20), (4, 16), (100, 5)])
 def test_whoever_wants_to_hear_little_hears_twenty_lines_in_all(warnings: int, left: int) -> None:
     quiet, usual = Console(-1), Console(0)
     for _ in range(warnings):
@@ -103,6 +103,13 @@ def test_whoever_wants_to_hear_little_hears_twenty_lines_in_all(warnings: int, l
     lines = report({"failed": 50}, counts, lambda _, most: rows[:most], "my.db", Path("/my.db"), 7, quiet.lines_left)
     assert len(lines) == left
     assert lines[-1].startswith(f"  and {50 - (left - 3)} more: ")
+
+
+def test_what_was_not_to_be_asked_is_a_count_and_where_the_rest_is_told() -> None:
+    lines = told({"failed": 1, "not asked": 2}, [fault(Reason.HTTP_404)], "my.db")
+    assert lines[0] == "1 failed, 2 not asked: my.db"
+    assert lines[1].startswith("  2 not asked, as they failed before: summarize-batch failures --db ")
+    assert len(lines) == 3
 
 
 @pytest.mark.parametrize(

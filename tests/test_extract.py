@@ -20,7 +20,7 @@ import demo_site
 import pytest
 from readers import MOST_BYTES, act, page
 
-from pipeline import extract
+from pipeline import worker
 from pipeline.extract import Extractor, clean, read_page
 from pipeline.records import Document, Reason, Refusal
 
@@ -352,20 +352,16 @@ def test_a_page_is_given_up_at_the_time_limit_and_the_others_are_not_touched() -
     assert found[0] == Refusal(Reason.EXTRACT_TIMEOUT, "longer than 0.2 s")
 
 
-@pytest.mark.parametrize("way", ["abort", "kill"])
+@pytest.mark.parametrize("way", ["abort", "kill", "exit"])
 def test_a_worker_that_dies_loses_its_page_only(way: str) -> None:
     found = extracted(["pid", way, "pid", "pid"], processes=2)
     assert reasons(found) == [None, Reason.EXTRACT_CRASH, None, None]
 
 
-def test_a_worker_that_leaves_without_an_answer_is_not_waited_for_longer_than_the_limit() -> None:
-    assert reasons(extracted(["exit", "pid"], seconds=0.2)) == [Reason.EXTRACT_TIMEOUT, None]
-
-
-def test_a_pool_that_brings_up_no_worker_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "START_SECONDS", 0.0)
-    (found,) = extracted(["pid"], seconds=0.001)
-    assert found == Refusal(Reason.EXTRACT_CRASH, "no worker took the page")
+def test_a_worker_that_does_not_come_up_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "START_SECONDS", 0.0)
+    (found,) = extracted(["pid"])
+    assert found == Refusal(Reason.EXTRACT_CRASH, "no process started within 0 s")
 
 
 def test_a_page_whose_worker_was_killed_is_tried_once_more(tmp_path: Path) -> None:
@@ -385,10 +381,6 @@ def test_workers_that_die_while_they_are_idle_are_replaced() -> None:
             first = document(await extractor.extract(page("pid")))
             for child in multiprocessing.active_children():
                 child.kill()
-            # Until pebble has seen it and given its pool up.
-            manager = extractor._pool._pool_manager_loop
-            assert manager
-            await asyncio.to_thread(manager.join, 30.0)
             return first, document(await extractor.extract(page("pid")))
 
     first, second = asyncio.run(scenario())
@@ -492,7 +484,7 @@ def test_workers_die_with_a_parent_that_is_killed_also_when_they_are_busy(tmp_pa
 
 
 def test_a_worker_whose_parent_was_gone_before_it_began_ends() -> None:
-    begin = "import os; from pipeline.extract import _start_worker; _start_worker(os.getpid(), 1 << 40)"
+    begin = "import os; from pipeline.worker import _end_with; _end_with(os.getpid())"
     assert subprocess.run([sys.executable, "-c", begin], cwd=ROOT, check=False).returncode == 1
 
 

@@ -16,9 +16,12 @@ from command_line import Pages, article, serving_pages
 from fake_ollama import FakeOllama, serving
 from one_night import settings, whole_night
 
+from pipeline import run
 from pipeline.commands import show
 from pipeline.console import Console
 from pipeline.errors import UsageError
+from pipeline.page import Steps, process
+from pipeline.records import Task
 from pipeline.run import lists
 from pipeline.settings import Settings
 
@@ -181,24 +184,59 @@ def test_a_week_of_nights_and_what_came_after(tmp_path: Path) -> None:  # noqa: 
         assert len(waiting) == 3
         assert it.pages() == (pages := pages | {"late": all_well})
         assert it.rows("SELECT DISTINCT state FROM runs") == [("finished",)]
-        assert [code for (code,) in it.rows("SELECT exit_code FROM runs")] == [3, 3, 3, 3, 0, 3, 3, 3]
+        assert [code for (code,) in it.rows("SELECT exit_code FROM runs")] == [3, 3, 0, 3, 0, 3, 0, 0]
 
-        # Weeks later, night after night: less and less often, and then no more; it is told each time.
+        # Weeks later, night after night: less and less often, and then no more; it is told when it was asked for.
         asked = 0
-        codes = set()
         for _ in range(45):
             night = it.night(it.write("three", "gone"))
             asked += len(night.asked)
-            codes.add(night.code)
+            assert (night.code, bool(night.told)) == ((3, True) if night.asked else (0, False))
+            if night.told:
+                last = night
         assert night.items == {"gone": ("failed", "gave_up")}
-        assert night.told[1].startswith("  failed gave_up: ")
+        assert it.rows("SELECT counts FROM runs ORDER BY id DESC LIMIT 1") == [('{"not asked": 1}',)]
+        assert last.told[1].startswith("  failed gave_up: ")
         assert it.pages()["gone"] == ("failed", "gave_up", 0)
-        assert codes == {3}
         assert it.rows("SELECT count(*) FROM attempts WHERE code = 'http_404'") == [(8,)]
         assert asked == 4, "four times in the first week"
         assert {name: found for name, found in it.pages().items() if name != "gone"} == {
             name: found for name, found in pages.items() if name != "gone"
         }
+
+
+def test_a_page_at_which_the_program_fails_comes_last_the_next_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = process
+
+    async def failing(task: Task, steps: Steps) -> bool:
+        if task.url.endswith("/bug"):
+            await steps.fetch(task)
+            raise KeyError("no such key")
+        return await usual(task, steps)
+
+    monkeypatch.setattr(run, "process", failing)
+    with world(tmp_path, "a", "b", "c") as it, serving_pages(bug=page("bug")) as other:
+        bug = f"{other.url}/bug"
+        (tmp_path / "one").write_text(f"{bug}\n")
+        with pytest.raises(ExceptionGroup):
+            it.night("one")
+        assert it.pages() == {"bug": ("queued", "bug", 0)}
+        assert it.rows("SELECT code, detail LIKE 'KeyError:%' FROM attempts") == [("bug", 1)]
+        (tmp_path / "one").write_text(f"{bug}\n" + "".join(f"{it.site.url}/{name}\n" for name in "abc"))
+        for night in range(2):
+            it.site.pages["/b"] = page("b", f"new for the {night}th time")
+            with pytest.raises(ExceptionGroup):
+                it.night("one")
+            outcomes = it.rows(f"SELECT DISTINCT outcome FROM items WHERE run_id = {night + 2} AND page_id > 1")
+            assert {"unchanged", "summarized"} >= {outcome for (outcome,) in outcomes}, "all others"
+            assert other.asked.count("/bug") == night + 2
+        monkeypatch.setattr(run, "process", usual)
+        mended = it.night("one")
+        assert (mended.code, mended.items["bug"]) == (0, SUMMARIZED)
+        assert list(other.asked).count("/bug") == 4
+        assert it.night("one").items["bug"] == UNCHANGED
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a file cannot have such a name")

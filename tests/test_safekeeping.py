@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any
 
 import power
 import pytest
-from command_line import Pages, Said, Shell, article, serving_pages
-from fake_ollama import FakeOllama, serving
+from command_line import SECONDS, Pages, Said, Shell, article, serving_pages
+from fake_ollama import Body, FakeOllama, serving
 from sqlite_utils import Database
 
 from pipeline import store as store_module
@@ -130,6 +131,20 @@ def test_a_copy_that_is_there_already_is_left_alone(older: Path) -> None:
         pass
     assert mine.read_text() == "the last good one"
     assert beside(older) == ["summaries.db.version-3-2.backup", "summaries.db.version-3.backup"]
+
+
+def test_of_the_copies_of_all_the_years_the_newest_two_stay(older: Path) -> None:
+    ours = [f"summaries.db.version-{version}.backup" for version in ("2", "2-10", "2-9", "7")]
+    others = [f"{name}.backup" for name in ("summaries.db.version-1.backup", "my-summaries.db.version-1")]
+    others += ["summaries.db.version-01.backup", "summaries.db.version-1-1.backup", "summaries_db.version-1.backup"]
+    for seconds, name in enumerate([*ours, *others]):
+        older.with_name(name).touch()
+        os.utime(older.with_name(name), (seconds, seconds))
+    older.with_name("summaries.db.version-1.backup").symlink_to(older)
+    with Store.open(older):
+        pass
+    kept = ["summaries.db.version-7.backup", "summaries.db.version-3.backup", "summaries.db.version-1.backup"]
+    assert beside(older) == sorted([*kept, *others])
 
 
 def test_without_room_for_the_copy_nothing_is_changed(older: Path) -> None:
@@ -500,6 +515,14 @@ def test_a_place_that_cannot_be_looked_at_is_told_in_a_sentence(path: Path, what
             use()
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DatabaseUnusable, match=rf"there is no folder {tmp_path / 'none'}; make it"),
+        lock(tmp_path / "none" / "summaries.db"),
+    ):
+        pass
+
+
 def test_an_empty_file_is_no_database_yet(path: Path) -> None:
     """One is left by a run that is killed before it has made its tables, and the next run makes them."""
     path.touch()
@@ -586,6 +609,31 @@ def test_who_reads_does_not_wait_for_who_writes(path: Path) -> None:
             with closing(connect(path, write=False)) as reader:
                 reader.execute("PRAGMA busy_timeout = 0")
                 assert reader.execute("SELECT count(*) FROM runs").fetchone()[0] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, 0])
+def test_however_a_run_ends_no_process_of_it_is_left_and_none_says_a_word(
+    shell: Shell, ollama: FakeOllama, number: int
+) -> None:
+    worked = threading.Event()
+    usual = ollama.behave
+
+    def told(body: Body) -> Body:
+        worked.set()
+        return usual(body)
+
+    ollama.behave = told
+    with serving_pages(a=article("A reservoir")) as site:
+        urls = [f"{site.url}/a", *([f"{site.url}/hang"] if number else [])]
+        with shell.start("-q", "--grace", "0s", *urls) as running:
+            assert worked.wait(SECONDS), "a page went through a worker"
+            assert not number or site.hangs.wait(SECONDS)
+            if number:
+                running.send_signal(number)
+            # Each process has our end of this pipe from its parent: it ends when none is left.
+            _, said = running.communicate(timeout=SECONDS)
+    assert b"resource_tracker" not in said
+    assert said.count(b"\n") == (number == signal.SIGTERM), said
 
 
 def test_a_run_outlives_the_folder_that_it_was_started_in(shell: Shell) -> None:

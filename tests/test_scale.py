@@ -33,7 +33,7 @@ OF_A_RUN = {
     name: re.sub(r"\s+", " ", getattr(queries, name)).strip()
     for name in (
         *("COUNT_ITEMS", "FAULT_COUNTS", "FAULTS", "LAST_ITEM", "LONGEST_WAITING_HOST", "TO_DO"),
-        *("WAITING_FOR_MODEL", "OTHER_RECIPES", "SETTLE_FRESH", "SETTLE_NOT_DUE", "END_ITEMS", "LAST_RUN"),
+        *("WAITING", "SET_ASIDE", "OTHER_RECIPES", "SETTLE_FRESH", "SETTLE_NOT_DUE", "END_ITEMS", "LAST_RUN"),
     )
 }
 """What goes through all items of a run, and is asked a few times a night."""

@@ -370,7 +370,8 @@ def test_a_short_text_is_its_own_summary_without_the_marks_of_markdown() -> None
     text = "# Notice\n\nThe **gate** is shut.\n\n- until `noon`"
     assert summarize.verbatim("On the 3\\. of \\_May\\_").summary == "On the 3. of _May_"
     assert summarize.is_short(text, summarize.Style())
-    assert summarize.verbatim(text) == Final("Notice The gate is shut. until noon", ())
+    assert summarize.verbatim(text) == Final("Notice. The gate is shut. until noon", ())
+    assert summarize.verbatim("# Open?\n\n## 水門\n\nNo").summary == "Open? 水門。 No"
     assert not summarize.is_short("word " * 101, summarize.Style())
     assert not summarize.is_short("字" * 900, summarize.Style())
 

@@ -20,7 +20,7 @@ import pytest
 from command_line import COMMAND, Pages, Said, Shell, article, serving_pages
 from fake_ollama import FakeOllama, serving
 
-from pipeline.commands import check
+from pipeline.commands import check, runs
 from pipeline.errors import LockHeld
 from pipeline.records import Added, Line
 from pipeline.store import Store, is_held, lock
@@ -97,7 +97,7 @@ def test_a_database_after_a_night_is_well(shell: Shell) -> None:
         ("UPDATE runs SET state = 'running', exit_code = NULL", 3, "run 1, begun at 20"),
         ("UPDATE runs SET exit_code = 12, state = 'failed'", 3, "ended with exit code 12"),
         ("UPDATE runs SET ended_at = '2020-01-01T00:00:00.000Z'", 3, "the last good run ended at 2020"),
-        ("UPDATE runs SET state = 'interrupted', exit_code = 143", 3, "the last good run ended never"),
+        ("UPDATE runs SET state = 'interrupted', exit_code = 143", 3, "no run has ever ended well"),
     ],
 )
 def test_what_is_not_well_is_a_line_and_a_code(shell: Shell, statement: str, code: int, told: str) -> None:
@@ -135,7 +135,18 @@ def test_a_run_that_works_now_was_not_killed(shell: Shell) -> None:
     change(shell, "UPDATE runs SET state = 'running', exit_code = NULL")
     with lock(shell.folder / "summaries.db"):
         assert shell("check", "-q") == Said(0, "", "")
+        assert [found.state for found in runs.runs(shell.folder / "summaries.db", None)] == ["running"]
     assert shell("check", "-q").code == 3
+    assert [found.state for found in runs.runs(shell.folder / "summaries.db", None)] == ["interrupted"]
+    assert "  interrupted (killed)  " in shell("runs").out
+
+
+def test_of_runs_that_stand_as_running_only_the_last_can_be(shell: Shell) -> None:
+    change(shell, "UPDATE runs SET state = 'running', exit_code = NULL")
+    change(shell, "INSERT INTO runs SELECT 9, started_at, NULL, state, NULL, source, model, settings, '' FROM runs")
+    with lock(shell.folder / "summaries.db"):
+        found = [found.state for found in runs.runs(shell.folder / "summaries.db", None)]
+        assert found == ["running", "interrupted"]
 
 
 def test_a_damaged_database_is_10(shell: Shell) -> None:
@@ -163,7 +174,9 @@ def test_prune_takes_the_old_books_and_loose_texts_and_never_a_summary(shell: Sh
         "INSERT INTO texts VALUES ('loose', 'A text.', 7)",
         "INSERT INTO chunks VALUES ('loose', 0, 0, 7, 3, 'x')",
     )
-    assert shell("prune") == Said(0, "", "0 items, 0 attempts, 1 texts are gone\n")
+    assert shell("prune") == Said(
+        0, "", "0 old results of pages, 0 old tries and 1 texts that nothing needs are gone\n"
+    )
     change(
         shell,
         "UPDATE runs SET ended_at = '2020-01-01T00:00:00.000Z'",

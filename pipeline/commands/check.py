@@ -74,6 +74,6 @@ def _runs(connection: sqlite3.Connection, held: bool, expect_every: timedelta | 
     (good,) = connection.execute(queries.LAST_GOOD_RUN).fetchone() or [None]
     time = now()
     if good is None or not iso(time - expect_every) <= good <= iso(time):
-        said = "the last good run ended"
-        at = "never" if good is None else f"at {good}" if good <= iso(time) else f"at {good}: by a clock that was wrong"
-        yield Finding("run", f"{said} {at}", UNWELL)
+        wrong = ": by a clock that was wrong" if good and good > iso(time) else ""
+        said = f"the last good run ended at {good}{wrong}" if good else "no run has ever ended well"
+        yield Finding("run", said, UNWELL)

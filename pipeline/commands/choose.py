@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -37,12 +38,19 @@ def to_retry(db: Path, reasons: Sequence[str]) -> Iterator[Chosen]:
 
 
 def with_text(
-    db: Path, *, states: Sequence[str], sites: Sequence[str], tags: Sequence[str], models: Sequence[str]
+    db: Path,
+    *,
+    states: Sequence[str],
+    sites: Sequence[str],
+    tags: Sequence[str],
+    models: Sequence[str],
+    where: str | None = None,
 ) -> Iterator[Chosen]:
     """The pages of which a text is stored, and that are one of each, of those that are named.
 
     A site is a host, or one above it, or the name that the site gives itself; the model is that of the newest summary.
-    Raises `DatabaseUnusable`.
+    `where` is a condition in SQL on `pages` that they fulfil too. Raises `DatabaseUnusable`, `UsageError` for one that
+    is none.
     """
     values = {
         "states": json.dumps(states),
@@ -50,7 +58,51 @@ def with_text(
         "tags": json.dumps(tags),
         "models": json.dumps(models),
     }
-    return _found(db, queries.WITH_TEXT, values, fetched=False)
+    found = _found(db, queries.WITH_TEXT, values, fetched=False)
+    return found if where is None else _that_fulfil(db, found, where)
+
+
+def _that_fulfil(db: Path, found: Iterator[Chosen], where: str) -> Iterator[Chosen]:
+    with _judge(db) as judge:
+        judge(queries.WHERE.format(where), {})
+        judge(queries.AND_WHERE.format(where), {"first": 0, "last": 0})
+
+    def those() -> Iterator[Chosen]:
+        with _judge(db) as judge:
+            for batch in found:
+                between = {"first": batch.page_ids[0], "last": batch.page_ids[-1]}
+                fulfil = set(judge(queries.AND_WHERE.format(where), between))
+                yield replace(batch, page_ids=tuple(page_id for page_id in batch.page_ids if page_id in fulfil))
+
+    return those()
+
+
+@contextmanager
+def _judge(db: Path) -> Iterator[Callable[[str, Mapping[str, int]], list[int]]]:
+    """Asks what somebody else has written in SQL: it may read what is stored of pages, and do nothing else at all."""
+    with closing(connect(db, write=False)) as connection, translated(db):
+
+        def judge(question: str, values: Mapping[str, int]) -> list[int]:
+            connection.set_authorizer(_may_be_done)
+            try:
+                return [row["id"] for row in connection.execute(question, values)]
+            except (sqlite3.DatabaseError, sqlite3.Warning) as error:
+                if getattr(error, "sqlite_errorname", "") not in _FAULTS_OF_SQL:
+                    raise
+                raise UsageError(f"--where is no condition on `pages` (docs/database.md): {error}") from error
+            finally:
+                connection.set_authorizer(None)
+
+        yield judge
+
+
+_FAULTS_OF_SQL = ("", "SQLITE_ERROR", "SQLITE_AUTH", "SQLITE_MISMATCH", "SQLITE_TOOBIG", "SQLITE_RANGE")
+_MAY_BE_DONE = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+
+
+def _may_be_done(action: int, table: str | None, *_: str | None) -> int:
+    reads = action == sqlite3.SQLITE_READ and table != "meta"  # it has the secret
+    return sqlite3.SQLITE_OK if reads or action in _MAY_BE_DONE else sqlite3.SQLITE_DENY
 
 
 def chosen(page_ids: Iterable[int], *, fetched: bool) -> Iterator[Chosen]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import queries
-from pipeline.store import connect, translated
+from pipeline.store import connect, is_held, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,24 @@ class Run:
 
 def runs(db: Path, most: int | None) -> Iterator[Run]:
     """The last runs, at most so many. Raises `DatabaseUnusable`."""
+    asked = [-1 if most is None else most]
     with closing(connect(db, write=False)) as connection, translated(db):
-        for row in connection.execute(queries.RUNS, [-1 if most is None else most]):
-            yield _run(row, connection)
+        rows = connection.execute(queries.RUNS, asked).fetchall()
+        is_at_work = any(row["state"] == "running" for row in rows) and is_held(db)
+        if not is_at_work:  # what stood as running may have ended since; what still does was killed
+            rows = connection.execute(queries.RUNS, asked).fetchall()
+        for place, row in enumerate(rows):
+            yield _run(row, connection, is_at_work and place == 0)
 
 
-def _run(row: sqlite3.Row, connection: sqlite3.Connection) -> Run:
-    """A run that has ended keeps its counts, also when its items are pruned; of others the items are counted."""
+def _run(row: sqlite3.Row, connection: sqlite3.Connection, is_at_work: bool) -> Run:
+    """A run that has ended keeps its counts, also when its items are pruned; of others the items are counted.
+
+    One that was killed still stands as running, until the next one finds it.
+    """
     values = dict(row)
+    if row["state"] == "running" and not is_at_work:
+        values["state"] = "interrupted"
     kept = values.pop("counts")
     counted = json.loads(kept) if kept else dict(map(tuple, connection.execute(queries.COUNT_ITEMS, [row["id"]])))
     return Run(**values, outcomes=counted)
