@@ -35,6 +35,7 @@ _ESCAPE = re.compile(r"\\([0-9a-f]{1,6})\s?|\\(.)", re.IGNORECASE | re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _SIMPLE = re.compile(r"(?:[a-z][a-z0-9]*)?([.#][\w-]+)", re.IGNORECASE)
 _NAME = re.compile(r"[.#][\w-]+")
+_BETWEEN = re.compile(r"[\s>+~]+")
 _EVERYWHERE = re.compile(r"@layer.*|@media\s+(?:all|screen)", re.DOTALL)
 _CUT_TO_NOTHING = re.compile(r"inset\((?:[5-9]\d|100)%|circle\(0|polygon\(0(?:px|%)? 0(?:px|%)?, ?0(?:px|%)? 0")
 _SCALED_TO_NOTHING = re.compile(r"scale[xy3d]*\(0(?:\.0+)?[,)]")
@@ -119,18 +120,26 @@ def same(one: str, other: str) -> bool:
 
 def hidden_names(sheets: str) -> dict[str, Hiding]:
     """The `.classes` and `#ids` that rules hide and that no rule, of any width of screen or state, shows."""
+    rules = list(_rules(_COMMENT.sub("", sheets[:LONGEST_SHEET])))
     hidden: dict[str, Hiding] = {}
-    shown: set[str] = set()
-    for selectors, body, always in _rules(_COMMENT.sub("", sheets[:LONGEST_SHEET])):
-        style = declared(body)
-        how = hiding(style) if always and not style.keys() & {"animation", "transition"} else None
-        showing = shows(style)
-        for selector in selectors.split(",") if how or showing else ():
-            if showing:
-                shown.update(_NAME.findall(re.split(r"[\s>+~]+", selector.strip())[-1]))
-            elif how and (simple := _SIMPLE.fullmatch(selector.strip())):
-                hidden[simple[1]] = how
-    return {name: how for name, how in hidden.items() if name not in shown}
+    for selectors, body, always in rules:
+        names = [found[1] for selector in selectors.split(",") if (found := _SIMPLE.fullmatch(selector.strip()))]
+        if always and names and (how := _lasting(declared(body))):
+            hidden.update(dict.fromkeys(names, how))
+    for selectors, body, _ in rules if hidden else ():
+        named = {name for selector in selectors.split(",") for name in _named_last(selector)} & hidden.keys()
+        for name in named if named and shows(declared(body)) else ():
+            del hidden[name]
+    return hidden
+
+
+def _lasting(style: Style) -> Hiding | None:
+    return None if style.keys() & {"animation", "transition"} else hiding(style)
+
+
+def _named_last(selector: str) -> list[str]:
+    """The names of what a selector is about: in `.a .b.c` they are `.b` and `.c`."""
+    return _NAME.findall(_BETWEEN.split(selector.strip())[-1])
 
 
 def _rules(sheets: str) -> Iterator[tuple[str, str, bool]]:
