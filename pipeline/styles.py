@@ -31,9 +31,12 @@ _PIXELS = {
 }
 _LENGTH = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(px|pt|r?em|ex|ch|%|v[wh])?")
 _COLORS = {"white": "#ffffff", "black": "#000000", "red": "#ff0000", "gray": "#808080", "silver": "#c0c0c0"}
+_HEX = re.compile(r"#(?:[0-9a-f]{3}|[0-9a-f]{6})")
+_RGB = re.compile(r"rgba?\((\d{1,3})[, ]+(\d{1,3})[, ]+(\d{1,3})\s*(?:[,/]\s*1(?:\.0+)?)?\)")
 _ESCAPE = re.compile(r"\\([0-9a-f]{1,6})\s?|\\(.)", re.IGNORECASE | re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
-_SIMPLE = re.compile(r"(?:[a-z][a-z0-9]*)?([.#][\w-]+)", re.IGNORECASE)
+_SIMPLE = re.compile(r"(?:^|,)\s*(?:[a-z][a-z0-9]*)?([.#][\w-]+)\s*(?=,|\Z)")
+"""Of the selectors of a rule those that are one name, or one name of one element."""
 _NAME = re.compile(r"[.#][\w-]+")
 _BETWEEN = re.compile(r"[\s>+~]+")
 _EVERYWHERE = re.compile(r"@layer.*|@media\s+(?:all|screen)", re.DOTALL)
@@ -97,18 +100,19 @@ def inked(style: Style) -> bool:
 
 def background(style: Style) -> str:
     """The colour behind the letters; empty if the declarations name none."""
-    words = style.get("background-color") or style.get("background", "")
+    words = style.get("background-color") or style.get("background")
+    if not words:
+        return ""
     return color(words) or next((found for word in words.split() if (found := color(word))), "")
 
 
 def color(value: str) -> str:
     """A colour as `#rrggbb`; empty if it is written in another way, or none."""
     value = _COLORS.get(value.strip(), value.strip())
-    if re.fullmatch(r"#[0-9a-f]{3}", value):
-        return "#" + "".join(digit * 2 for digit in value[1:])
-    if found := re.fullmatch(r"rgba?\((\d{1,3})[, ]+(\d{1,3})[, ]+(\d{1,3})\s*(?:[,/]\s*1(?:\.0+)?)?\)", value):
-        return "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups())
-    return value if re.fullmatch(r"#[0-9a-f]{6}", value) else ""
+    if _HEX.fullmatch(value):
+        return value if len(value) > 4 else "#" + "".join(digit * 2 for digit in value[1:])
+    found = _RGB.fullmatch(value)
+    return "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups()) if found else ""
 
 
 def same(one: str, other: str) -> bool:
@@ -123,13 +127,12 @@ def hidden_names(sheets: str) -> dict[str, Hiding]:
     rules = list(_rules(_COMMENT.sub("", sheets[:LONGEST_SHEET])))
     hidden: dict[str, Hiding] = {}
     for selectors, body, always in rules:
-        names = [found[1] for selector in selectors.split(",") if (found := _SIMPLE.fullmatch(selector.strip()))]
-        if always and names and (how := _lasting(declared(body))):
+        if always and (names := _SIMPLE.findall(selectors)) and (how := _lasting(declared(body))):
             hidden.update(dict.fromkeys(names, how))
     for selectors, body, _ in rules if hidden else ():
-        named = {name for selector in selectors.split(",") for name in _named_last(selector)} & hidden.keys()
-        for name in named if named and shows(declared(body)) else ():
-            del hidden[name]
+        if not hidden.keys().isdisjoint(_NAME.findall(selectors)) and shows(declared(body)):
+            for name in [name for selector in selectors.split(",") for name in _named_last(selector)]:
+                hidden.pop(name, None)
     return hidden
 
 

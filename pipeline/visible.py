@@ -124,7 +124,6 @@ _CONTROLS_OF_PAGE = XPath(
     "(//button|//a|//input[@type='submit' or @type='button']|//*[@role='button'])[position()<=500]"
 )
 _METAS = XPath("(//meta[@name and @content])[position()<=500]")
-_CANONICALS = XPath("//link[@rel='canonical' and @href]")
 _PASSWORDS = XPath("//input[@type='password']")
 _PAYWALLS = XPath("//*[contains(@class,'paywall') or contains(@id,'paywall') or contains(@class,'regwall')]")
 _CHARACTERS = XPath("string-length(normalize-space(.))")
@@ -199,8 +198,10 @@ def asked(tree: HtmlElement) -> tuple[str, ...]:
 
 def canonical(tree: HtmlElement) -> str:
     """Where the page says that it really lies, as it says it; empty if it does not."""
-    links = _CANONICALS(tree)
-    return str(links[0].get("href")).strip() if links else ""
+    for link in tree.iter("link"):
+        if link.get("rel") == "canonical" and link.get("href") is not None:
+            return str(link.get("href")).strip()
+    return ""
 
 
 def may_name_an_author(tree: HtmlElement) -> bool:
