@@ -1,4 +1,4 @@
-"""A page into the document in it: the one module that knows trafilatura.
+"""A page into the document in it.
 
 It runs in worker processes that are killed one by one when they take too long: one broken page must lose nothing but
 itself.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import importlib
 import logging
 import os
 import re
@@ -23,10 +22,11 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin, urlsplit
 
+from pipeline import maintext
 from pipeline.charsets import decode
 from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
-from pipeline.visible import Seen, asked, canonical, invisible, language, see, signs, without_invisible
+from pipeline.visible import asked, canonical, invisible, language, see, signs, without_invisible
 from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
 from pipeline.worker import BYTES, Worker
 
@@ -128,7 +128,7 @@ def _bounded(read: Read, page: Page) -> Document | Refusal:
 
 def _forget() -> None:
     """Gives back what a large page leaves behind: texts in trafilatura's caches, and in those of the C library."""
-    importlib.import_module("trafilatura.meta").reset_caches()
+    maintext.forget()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
@@ -191,19 +191,18 @@ def _from_markup(markup: str, page: Page, comments: bool) -> Document | Refusal:
     seen = see(markup)
     if seen is None:
         return Refusal(Reason.NO_TEXT, "an empty page")
-    fields = _main_part(seen, page, comments)
-    text = "\n\n".join(part for part in (fields.get("text"), fields.get("comments")) if part)
-    cleaned = clean(text)
+    cleaned = clean(maintext.main_text(seen, page.final_url, comments=comments))
     if len(cleaned) < SHORT_CHARACTERS and (refusal := wall(signs(seen, cleaned))):
         return refusal
 
+    said = maintext.said(seen, page.final_url)
     return Document(
         cleaned,
-        _line(fields.get("title")),
-        _line(fields.get("author")),
-        _line(fields.get("sitename")),
+        _line(said.title),
+        _line(said.author),
+        _line(said.site),
         language(seen.tree),
-        _line(fields.get("date"), 40),
+        said.published,
         seen.hidden_characters,
         _canonical(canonical(seen.tree), page.final_url),
         asked(seen.tree),
@@ -220,24 +219,6 @@ def _canonical(given: str, base: str) -> str:
     return url if usable and len(url) <= MOST_URL_CHARACTERS and url.isprintable() else ""
 
 
-def _main_part(seen: Seen, page: Page, comments: bool) -> dict[str, str]:
-    """What trafilatura takes for the page's own text, and for what is known of it; empty if there is none."""
-    import trafilatura  # noqa: PLC0415 - it takes a second, and only workers need it
-
-    found = trafilatura.bare_extraction(
-        seen.tree,
-        url=page.final_url,
-        output_format="python",
-        with_metadata=True,
-        include_comments=comments,
-        include_links=False,
-        include_formatting=True,
-        # No date that is only guessed from a text: minutes of June were dated to the first of January.
-        date_extraction_params={"original_date": True, "extensive_search": False},
-    )
-    return dict(found if isinstance(found, dict) else found.as_dict()) if found else {}
-
-
 def clean(text: str) -> str:
     """NFC, without control and invisible characters (bidi marks, tags, variation selectors), stripped at the ends.
 
@@ -249,5 +230,4 @@ def clean(text: str) -> str:
 
 def _get_ready() -> None:
     logging.disable(logging.CRITICAL)  # of the libraries: what came of a page is said once, by us
-    # Here, so that no page pays for it: it takes a second, and more on a busy machine.
-    importlib.import_module("trafilatura")
+    maintext.load()  # here, so that no page pays for it

@@ -89,7 +89,7 @@ class Frontier:
                     self._from_the_first_host()
                     continue
                 # One that got free while the store was asked comes with the next round: its tasks are not here yet.
-                host = min(filter(self._has_more, self._window), key=self._turn, default=None)
+                host = self._next_host()
                 if self.is_full and not host:
                     return None
                 if host and self._ready(host) <= self._clock():
@@ -139,18 +139,24 @@ class Frontier:
         self._stopped = True
         self._changed.set()
 
-    def _has_more(self, host: _Host) -> bool:
-        """Whether one more page of it can be in work."""
-        has_task = host.again if self.is_full else host.tasks
-        return bool(has_task) and host.in_work < (self._per_host if host.is_known else 1)
+    def _next_host(self) -> _Host | None:
+        """The host whose turn it is, of those that can have one more page in work."""
+        # All of the window are asked for each page: when a host is ready can change at any time, in either direction.
+        now, is_full = self._clock(), self.is_full
+        free = (
+            host
+            for host in self._window
+            if (host.again if is_full else host.tasks) and host.in_work < (self._per_host if host.is_known else 1)
+        )
+        return min(free, key=lambda host: self._turn(host, now), default=None)
 
     def _ready(self, host: _Host) -> float:
         return max(self._ready_at(host.name), host.next_at)
 
-    def _turn(self, host: _Host) -> tuple[bool, bool, float]:
+    def _turn(self, host: _Host, now: float) -> tuple[bool, bool, float]:
         """What has been begun is ended first: else each host would have its robots.txt read before the first page."""
         ready_at = self._ready(host)
-        is_ready = ready_at <= self._clock()
+        is_ready = ready_at <= now
         return not is_ready, is_ready and not host.again, ready_at
 
     def _leave(self, host: _Host) -> None:

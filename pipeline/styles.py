@@ -31,10 +31,14 @@ _PIXELS = {
 }
 _LENGTH = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(px|pt|r?em|ex|ch|%|v[wh])?")
 _COLORS = {"white": "#ffffff", "black": "#000000", "red": "#ff0000", "gray": "#808080", "silver": "#c0c0c0"}
+_HEX = re.compile(r"#(?:[0-9a-f]{3}|[0-9a-f]{6})")
+_RGB = re.compile(r"rgba?\((\d{1,3})[, ]+(\d{1,3})[, ]+(\d{1,3})\s*(?:[,/]\s*1(?:\.0+)?)?\)")
 _ESCAPE = re.compile(r"\\([0-9a-f]{1,6})\s?|\\(.)", re.IGNORECASE | re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
-_SIMPLE = re.compile(r"(?:[a-z][a-z0-9]*)?([.#][\w-]+)", re.IGNORECASE)
+_SIMPLE = re.compile(r"(?:^|,)\s*(?:[a-z][a-z0-9]*)?([.#][\w-]+)\s*(?=,|\Z)")
+"""Of the selectors of a rule those that are one name, or one name of one element."""
 _NAME = re.compile(r"[.#][\w-]+")
+_BETWEEN = re.compile(r"[\s>+~]+")
 _EVERYWHERE = re.compile(r"@layer.*|@media\s+(?:all|screen)", re.DOTALL)
 _CUT_TO_NOTHING = re.compile(r"inset\((?:[5-9]\d|100)%|circle\(0|polygon\(0(?:px|%)? 0(?:px|%)?, ?0(?:px|%)? 0")
 _SCALED_TO_NOTHING = re.compile(r"scale[xy3d]*\(0(?:\.0+)?[,)]")
@@ -96,18 +100,19 @@ def inked(style: Style) -> bool:
 
 def background(style: Style) -> str:
     """The colour behind the letters; empty if the declarations name none."""
-    words = style.get("background-color") or style.get("background", "")
+    words = style.get("background-color") or style.get("background")
+    if not words:
+        return ""
     return color(words) or next((found for word in words.split() if (found := color(word))), "")
 
 
 def color(value: str) -> str:
     """A colour as `#rrggbb`; empty if it is written in another way, or none."""
     value = _COLORS.get(value.strip(), value.strip())
-    if re.fullmatch(r"#[0-9a-f]{3}", value):
-        return "#" + "".join(digit * 2 for digit in value[1:])
-    if found := re.fullmatch(r"rgba?\((\d{1,3})[, ]+(\d{1,3})[, ]+(\d{1,3})\s*(?:[,/]\s*1(?:\.0+)?)?\)", value):
-        return "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups())
-    return value if re.fullmatch(r"#[0-9a-f]{6}", value) else ""
+    if _HEX.fullmatch(value):
+        return value if len(value) > 4 else "#" + "".join(digit * 2 for digit in value[1:])
+    found = _RGB.fullmatch(value)
+    return "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups()) if found else ""
 
 
 def same(one: str, other: str) -> bool:
@@ -119,18 +124,25 @@ def same(one: str, other: str) -> bool:
 
 def hidden_names(sheets: str) -> dict[str, Hiding]:
     """The `.classes` and `#ids` that rules hide and that no rule, of any width of screen or state, shows."""
+    rules = list(_rules(_COMMENT.sub("", sheets[:LONGEST_SHEET])))
     hidden: dict[str, Hiding] = {}
-    shown: set[str] = set()
-    for selectors, body, always in _rules(_COMMENT.sub("", sheets[:LONGEST_SHEET])):
-        style = declared(body)
-        how = hiding(style) if always and not style.keys() & {"animation", "transition"} else None
-        showing = shows(style)
-        for selector in selectors.split(",") if how or showing else ():
-            if showing:
-                shown.update(_NAME.findall(re.split(r"[\s>+~]+", selector.strip())[-1]))
-            elif how and (simple := _SIMPLE.fullmatch(selector.strip())):
-                hidden[simple[1]] = how
-    return {name: how for name, how in hidden.items() if name not in shown}
+    for selectors, body, always in rules:
+        if always and (names := _SIMPLE.findall(selectors)) and (how := _lasting(declared(body))):
+            hidden.update(dict.fromkeys(names, how))
+    for selectors, body, _ in rules if hidden else ():
+        if not hidden.keys().isdisjoint(_NAME.findall(selectors)) and shows(declared(body)):
+            for name in [name for selector in selectors.split(",") for name in _named_last(selector)]:
+                hidden.pop(name, None)
+    return hidden
+
+
+def _lasting(style: Style) -> Hiding | None:
+    return None if style.keys() & {"animation", "transition"} else hiding(style)
+
+
+def _named_last(selector: str) -> list[str]:
+    """The names of what a selector is about: in `.a .b.c` they are `.b` and `.c`."""
+    return _NAME.findall(_BETWEEN.split(selector.strip())[-1])
 
 
 def _rules(sheets: str) -> Iterator[tuple[str, str, bool]]:

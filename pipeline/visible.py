@@ -12,10 +12,18 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import dropwhile, islice
+from itertools import chain, dropwhile, islice
 
-from lxml.etree import ParserError, XPath, strip_attributes, strip_elements, strip_tags
-from lxml.html import HtmlElement, HTMLParser, document_fromstring
+from lxml.etree import (
+    ElementDefaultClassLookup,
+    HTMLParser,
+    ParserError,
+    XPath,
+    strip_attributes,
+    strip_elements,
+    strip_tags,
+)
+from lxml.html import HtmlElement, document_fromstring
 
 from pipeline import marks, styles
 from pipeline.styles import Hiding
@@ -77,37 +85,49 @@ _BANNER = re.compile(
 MOST_OF_A_BANNER = 3_000
 FEWEST_BESIDE_A_BANNER = 40
 _TAKEN_OUT = "taken-out"
+Names = tuple[str, str]
+"""The classes and the id of an element."""
+_NEVER_SHOWN = _names_in(
+    "template noscript noframes noembed canvas audio video iframe object datalist annotation dialog rp"
+)
 
 _TOO_DEEP = XPath("/*" * DEEPEST)
-_CODE = XPath("//script[not(@type='application/ld+json')]|//style|//svg|//link[not(@rel='canonical')]")
-_DATA = XPath("//script[@type='application/ld+json']")
-_SHEETS = XPath("//style[not(@media) or @media='all' or @media='screen' or @media='']")
-_NEVER_SHOWN = XPath(
-    "//template|//noscript|//noframes|//noembed|//canvas|//audio|//video|//iframe|//object|//datalist|//annotation"
-    "|//dialog[not(@open)]|//rp[string-length(normalize-space())>2]"
+_NAMING = [
+    XPath(f"//@{name}", smart_strings=False)
+    for name in ("class", "id", "itemprop", "rel", "data-component", "data-testid")
+]
+_OF_AUTHORS = _names_in(
+    "author byl bbl username writer screenname journalist-name channel-name posted-by submitted-by"
+    " zuozhe bianji xiaobian"
 )
-_SAID_HIDDEN = XPath("//body//*[@aria-hidden='true' or @popover or @hidden and not(@hidden='until-found')]")
-_STYLED = XPath("//body//*[@style or @color]")
-_NAMED = XPath("//body//*[@class or @id]")
+_OF_DATA = "application/ld+json"
+_DATA = XPath(f"//script[@type='{_OF_DATA}']")
+_SHEETS = XPath("//style[not(@media) or @media='all' or @media='screen' or @media='']")
+_SAID_HIDDEN = XPath("//body/descendant::*[@aria-hidden='true' or @popover or @hidden and not(@hidden='until-found')]")
+_STYLED = XPath("//body/descendant::*[@style or @color]")
+_NAMED = XPath("//body/descendant::*[@class or @id]")
 _OVERLOADED = XPath(f"//*[@*[{MOST_ATTRIBUTES + 1}]]")
 _LONG_BLOCKS = XPath(
-    "//*[self::p or self::li or self::td or self::th or self::dd or self::dt or self::h1 or self::h2 or self::h3"
+    # The number first, which hardly any element has: the names of all took ten times as long.
+    f"//*[descendant::*[{MOST_INLINE + 1}]]"
+    "[self::p or self::li or self::td or self::th or self::dd or self::dt or self::h1 or self::h2 or self::h3"
     " or self::h4 or self::h5 or self::h6 or self::blockquote or self::pre or self::q or self::summary or self::span]"
-    f"[*[{MOST_INLINE + 1}] or count(.//*)>{MOST_INLINE}]"
 )
-_REPEATS = XPath(
-    "//*[self::p or self::blockquote or self::pre or self::h2 or self::h3]"
-    "[name(preceding-sibling::*[1])=name() and .=preceding-sibling::*[1] and string-length(.)>1]"
-)
+# One for each name: to look for all of them at once took three times as long. The neighbour is `[1]` and no more: with
+# another condition behind it all neighbours are gone through: 40,000 paragraphs took 6 seconds.
+_REPEATS = [
+    XPath(f"//{name}[name(preceding-sibling::*[1])=name() and .=preceding-sibling::*[1] and string-length(.)>1]")
+    for name in ("p", "blockquote", "pre", "h2", "h3")
+]
 _HEADINGS = XPath("(//head//title)[1]|(//h1)[1]")
 _CONTROLS_OF_PAGE = XPath(
     "(//button|//a|//input[@type='submit' or @type='button']|//*[@role='button'])[position()<=500]"
 )
 _METAS = XPath("(//meta[@name and @content])[position()<=500]")
-_CANONICALS = XPath("//link[@rel='canonical' and @href]")
 _PASSWORDS = XPath("//input[@type='password']")
 _PAYWALLS = XPath("//*[contains(@class,'paywall') or contains(@id,'paywall') or contains(@class,'regwall')]")
 _CHARACTERS = XPath("string-length(normalize-space(.))")
+_TEXT = XPath("string(.)", smart_strings=False)
 _WORDS = XPath("normalize-space(.)")
 
 
@@ -137,13 +157,14 @@ def see(markup: str) -> Seen | None:
     scripts = sum(1 for _ in tree.iter("script"))
     data = "\n".join(script.text or "" for script in _DATA(tree))
     names = styles.hidden_names("\n".join(sheet.text or "" for sheet in _SHEETS(tree)))
-    _take_out(tree, _CODE(tree))
+    _take_out(tree, list(_code(tree)))
     before = _CHARACTERS(tree)
-    _take_out(tree, _NEVER_SHOWN(tree))
-    _hide(tree, list(_hidden(tree, names)))
+    _take_out(tree, list(_never_shown(tree)))
+    named = _named(tree)
+    _hide(tree, list(_hidden(tree, named, names)))
     after = _CHARACTERS(tree)
-    _take_out(tree, list(_banners(tree, after)))
-    unseen = int(before - after) + invisible("".join(tree.itertext()))
+    _take_out(tree, list(_banners(tree, named, after)))
+    unseen = int(before - after) + invisible(_TEXT(tree))
     _lighten(tree)
     return Seen(tree, unseen, int(after), without_scripts, scripts, data)
 
@@ -177,8 +198,19 @@ def asked(tree: HtmlElement) -> tuple[str, ...]:
 
 def canonical(tree: HtmlElement) -> str:
     """Where the page says that it really lies, as it says it; empty if it does not."""
-    links = _CANONICALS(tree)
-    return str(links[0].get("href")).strip() if links else ""
+    for link in tree.iter("link"):
+        if link.get("rel") == "canonical" and link.get("href") is not None:
+            return str(link.get("href")).strip()
+    return ""
+
+
+def may_name_an_author(tree: HtmlElement) -> bool:
+    """Whether anything in the page is called by a name that stands for its author, as trafilatura has them.
+
+    To look for one takes trafilatura as long as to take the page apart, and half of the pages have none.
+    """
+    names = " ".join(name for attribute in _NAMING for name in attribute(tree)).lower()
+    return any(word in names for word in _OF_AUTHORS) or next(tree.iter("author"), None) is not None
 
 
 def signs(seen: Seen, text: str) -> Signs:
@@ -228,6 +260,8 @@ def _parsed(markup: str) -> HtmlElement | None:
     for form in (_as_it_is, _shallow, _flat):
         # `huge_tree`: or the parser gives up at the 256th level, and at 10 MB in one node.
         parser = HTMLParser(encoding="utf-8", huge_tree=True, collect_ids=False, remove_comments=True, remove_pis=True)
+        # The parser of `lxml.html` asks a function for the class of each element that is met: 7,000 times a page.
+        parser.set_element_class_lookup(ElementDefaultClassLookup(element=HtmlElement))
         # trafilatura gives a page up for one character that XML cannot hold: controls, U+FFFE and U+FFFF.
         data = form(markup).encode("utf-8", "replace").translate(None, _CONTROLS)
         data = data.replace(b"\xef\xbf\xbe", b"").replace(b"\xef\xbf\xbf", b"")
@@ -290,6 +324,19 @@ def _part_head_and_body(tree: HtmlElement) -> None:
     body[:] = [*strayed, *body]
 
 
+def _code(tree: HtmlElement) -> Iterator[HtmlElement]:
+    yield from tree.iter("style", "svg")
+    yield from (script for script in tree.iter("script") if script.get("type") != _OF_DATA)
+    yield from (link for link in tree.iter("link") if link.get("rel") != "canonical")
+
+
+def _never_shown(tree: HtmlElement) -> Iterator[HtmlElement]:
+    for element in tree.iter(*_NEVER_SHOWN):
+        is_shown = element.tag == "dialog" and element.get("open") is not None
+        if not is_shown and (element.tag != "rp" or _CHARACTERS(element) > 2):
+            yield element
+
+
 def _take_out(tree: HtmlElement, elements: Iterable[HtmlElement]) -> None:
     """Without the elements, but with the text after them. (Taking them out one by one is quadratic.)"""
     around = []
@@ -311,23 +358,34 @@ def _join(element: HtmlElement) -> None:
             child.tail = str(child.tail)
 
 
-def _hidden(tree: HtmlElement, names: dict[str, Hiding]) -> Iterator[tuple[HtmlElement, Hiding]]:
+def _named(tree: HtmlElement) -> list[tuple[HtmlElement, Names]]:
+    """The elements of the body that have a class or an id, with both as they are written."""
+    return [(element, (element.get("class") or "", element.get("id") or "")) for element in _NAMED(tree)]
+
+
+def _hidden(
+    tree: HtmlElement, named: list[tuple[HtmlElement, Names]], rules: dict[str, Hiding]
+) -> Iterator[tuple[HtmlElement, Hiding]]:
     """The elements of the body that a style hides, and how."""
     for element in _SAID_HIDDEN(tree):
         yield element, Hiding.BOX
     for element in _STYLED(tree):
         if how := styles.hiding(_style(element)) or _on_its_own_ground(element):
             yield element, how
-    for element in _NAMED(tree):
-        for name in _names(element):
-            if name in names or name in _FOR_SCREEN_READERS:
-                yield element, names.get(name, Hiding.BOX)
+    hiding = dict.fromkeys(_FOR_SCREEN_READERS, Hiding.BOX) | rules
+    # The names of each kind of element once: thousands are of a few dozen kinds.
+    kinds = {
+        names: [hiding[name] for name in _selectors(*names) if name in hiding] for names in {kind for _, kind in named}
+    }
+    yield from ((element, how) for element, names in named for how in kinds[names])
 
 
-def _banners(tree: HtmlElement, characters: float) -> Iterator[HtmlElement]:
+def _banners(tree: HtmlElement, named: list[tuple[HtmlElement, Names]], characters: float) -> Iterator[HtmlElement]:
     """The questions about cookies that stand beside a text; one that stands alone tells what the page is."""
-    for element in _NAMED(tree):
-        if _BANNER.search(f"{element.get('class')} {element.get('id')}") and _CHARACTERS(element) < MOST_OF_A_BANNER:
+    kinds = {names for names in {kind for _, kind in named} if _BANNER.search(" ".join(names))}
+    for element, names in named if kinds else ():
+        # Not what stood in something hidden, and is out of the tree.
+        if names in kinds and tree in element.iterancestors() and _CHARACTERS(element) < MOST_OF_A_BANNER:
             characters -= _CHARACTERS(element)
             if characters >= FEWEST_BESIDE_A_BANNER and not element.xpath("boolean(.//h1|.//article)"):
                 yield element
@@ -337,10 +395,10 @@ def _style(element: HtmlElement) -> styles.Style:
     return styles.declared(element.get("style") or "")
 
 
-def _names(element: HtmlElement) -> list[str]:
+def _selectors(classes: str, identity: str) -> list[str]:
     # In lower case, as the rules are here.
-    names = [f".{name}" for name in (element.get("class") or "").lower().split()]
-    return [*names, f"#{element.get('id')}".lower()] if element.get("id") else names
+    names = [f".{name}" for name in classes.lower().split()]
+    return [*names, f"#{identity}".lower()] if identity else names
 
 
 def _on_its_own_ground(element: HtmlElement) -> Hiding | None:
@@ -401,7 +459,7 @@ def _lighten(tree: HtmlElement) -> None:
         script.text = _ARTICLE_IN_DATA.sub(r'"-\1"', script.text or "")
     for preloaded in tree.iterfind(".//div[@data-preloaded]"):
         del preloaded.attrib["data-preloaded"]
-    for alike, element in enumerate(_REPEATS(tree)):
+    for alike, element in enumerate(chain.from_iterable(repeats(tree) for repeats in _REPEATS)):
         mark = REPEATED * (alike % 50 + 1)
         if len(element):
             element[-1].tail = (element[-1].tail or "") + mark

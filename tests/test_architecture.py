@@ -22,7 +22,7 @@ EVERYBODYS = {"records", "errors"}
 STAGES = {"urls", "frontier", "fetch", "extract", "llm", "embedded", "store"}
 CONDUCTORS = {"__main__", "cli", "options", "run", "engine", "page", "summarizer", "settings", "console"}
 PURE = {"chunk", "tokens", "toolloop", "prompts", "languages", "summarize", *EVERYBODYS}
-PURE |= {"charsets", "visible", "styles", "walls", "marks"}
+PURE |= {"charsets", "maintext", "visible", "styles", "walls", "marks"}
 PURE |= {"accept", "clean", "links", "openings", "rejections", "language_names", "sentences"}
 PURE |= {"verify", "facts", "numerals", "dates", "evidence", "extractive"}
 

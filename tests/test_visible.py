@@ -173,6 +173,12 @@ FLOODS = {
 }
 
 
+def test_paragraphs_that_are_all_alike_are_all_kept_apart() -> None:
+    seen = see(html("<p>Boats.</p>" * 200_000))
+    assert seen
+    assert seen.tree.xpath("count(//p[not(contains(., $mark))])", mark=visible.REPEATED) == 1
+
+
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_is_read(name: str) -> None:
     markup = html(ARTICLE + FLOODS[name] + f"<p>{LAST}</p>")
