@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,8 @@ settings.load_profile("same")
 
 WITH_THE_MODEL = ("test_end_to_end", "test_embedded", "test_whole_text_embedded", "test_eval")
 """Files whose tests compute with the embedded model, for minutes."""
+LONG = ("test_cli", "test_whole_text", "test_again", "test_crash", "test_safekeeping", "test_upkeep")
+"""Those that take longest of the others: one that is begun last keeps all waiting."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -34,9 +37,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
     return Scheduling(config, log)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for servers, disks and clocks as much as they compute."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What computes with the model comes first, since it takes longest: the other files are run beside it."""
-    items.sort(key=lambda item: item.path.stem not in WITH_THE_MODEL)
+    first = [*WITH_THE_MODEL, *LONG]
+    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The model has a core of its own: each step of it waits for all its threads."""
+    if item.path.stem not in WITH_THE_MODEL and hasattr(item.config, "workerinput"):
+        os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def pytest_sessionfinish() -> None:

@@ -285,7 +285,7 @@ def test_a_run_that_is_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path)
 def test_the_embedded_model_is_asked_for_with_one_word(tmp_path: Path) -> None:
     with a_world(tmp_path, "http://127.0.0.1:9", []) as world:
         path = "/museum/objects/1907-214"
-        night = world.night("--embedded", "--json", sources=[world.site + path])
+        night = world.night("--embedded", "--json", "--words", "30", sources=[world.site + path])
         assert night.code == 0, night.err
         told = json.loads(night.out)
         assert (told["state"], told["model"], told["method"]) == ("summarized", embedded.MODEL, "single")
@@ -305,7 +305,9 @@ def test_nothing_is_left_running_after_a_kill(tmp_path: Path) -> None:
         fake.behave = told
         process = subprocess.Popen(world.command(*FAKE), stderr=subprocess.DEVNULL)
         assert began.wait(60)
-        children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        # A thread's children are its own in this list, and each worker has been started by another.
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        children = [int(pid) for thread in threads for pid in thread.read_text().split()]
         assert children
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

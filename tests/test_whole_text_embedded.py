@@ -28,7 +28,7 @@ CASES = {
 }
 """Kind of text → whether the model is told of the tool."""
 LEAST_PARTS = 2
-UNITS = 600
+UNITS = 450
 """As many tokens as two parts have, or three."""
 
 
