@@ -93,7 +93,7 @@ def test_no_statement_of_a_night_goes_through_a_table_for_each_page(tmp_path: Pa
     db = tmp_path / "summaries.db"
     with Store.open(db):
         traced.clear()
-    long = " ".join(f"Boat {number} went down the river in its {number}th year." for number in range(200))
+    long = " ".join(f"Boat {number} went down the river in its {number}th year." for number in range(9))
     pages = {f"p{number}": article(f"Page {number}", f"Sentence {number} is here.") for number in range(6)}
     with serving_pages(**pages, long=article("Long", long)) as site, serving(FakeOllama()) as fake:
         urls = tmp_path / "urls.txt"

@@ -86,13 +86,13 @@ def _tables(rows: int) -> str:
 
 TEXTS: dict[str, str] = {
     "English prose": _mixed(ENGLISH, 80),
-    "Korean": _mixed(KOREAN, 60),
-    "Thai": _mixed(THAI, 40),
-    "code": _code(90),
-    "a line of 12 KB without a space": "".join(random.Random(4).choices("abcdefghijklmnopqrstuvwxyz", k=12_000)),
-    "tables": _tables(160),
+    "Korean": _mixed(KOREAN, 30),
+    "Thai": _mixed(THAI, 20),
+    "code": _code(48),
+    "a line of 6 KB without a space": "".join(random.Random(4).choices("abcdefghijklmnopqrstuvwxyz", k=6_000)),
+    "tables": _tables(80),
     "an injection": _mixed(INJECTION, 70, "\n"),
-    "emoji and combining marks": _mixed(EMOJI, 60),
+    "emoji and combining marks": _mixed(EMOJI, 30),
 }
 
 
