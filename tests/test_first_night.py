@@ -30,7 +30,7 @@ RUSSIAN = (
     "Сторож записал, что за год через мост прошло # телег.|Брёвна сушат под крышей, чтобы они не треснули."
 )
 CORPUS = TEXTS | {path.name: path.read_text("utf-8") for path in sorted(EVAL.glob("*.*.md"))}
-CORPUS |= {"Hindi": _mixed(HINDI, 40), "Russian": _mixed(RUSSIAN, 60)}
+CORPUS |= {"Hindi": _mixed(HINDI, 60), "Russian": _mixed(RUSSIAN, 90)}
 
 
 def vocabulary(factors: dict[str, float], other: float) -> Count:
