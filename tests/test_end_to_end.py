@@ -34,7 +34,7 @@ SOME_FAILED = 3
 FAKE = ("--model", "fake", "--num-ctx", "2048", "--language", "en")
 SMALL = ("--model", embedded.MODEL, "--num-ctx", str(embedded.DEFAULT_CONTEXT), "--language", "en", "--words", "60")
 """As the demo, but for summaries that are sooner written."""
-BEYOND_THE_MODEL = ("output_rejected", "llm_truncated")
+BEYOND_THE_MODEL = ("output_rejected", "llm_truncated", "reduce_grew")
 """Why the small model may have no summary of a page or two: how many, the books tell."""
 
 FENCED = re.compile(r"(?s)^<<<PAGE \w+>>>\n(.*)\n(<<<END \w+>>>)$")

@@ -19,7 +19,7 @@ from pipeline import embedded, tokens
 
 OPTIONS = ("--model", embedded.MODEL, "--num-ctx", "1280", "--words", "20")
 """A context that a page of a few hundred words does not fit into, and answers that are soon written."""
-BEYOND_THE_MODEL = ("output_rejected", "llm_truncated")
+BEYOND_THE_MODEL = ("output_rejected", "llm_truncated", "reduce_grew")
 CASES = {
     "English prose": "never",
     "Korean": "auto",
