@@ -27,6 +27,8 @@ _WORDS_OF_DENSE = {"Thai": 0.2, "Kana": 0.35, "Han": 0.6}
 _TERM = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_]+")
 _PLACEHOLDER = re.compile(r"\s*(?:<[^<>]*>|\[[^\[\]]*\]|\{[^{}]*\})[\s.]*")
 """`< Summary of the text>` in the place of one (seen with SmolLM2, where a schema asked for a string)."""
+_ANNOUNCEMENT = re.compile(r"[^.!?。！？\n]*[:：]")
+"""`The original text is:` and no more (seen with SmolLM2, for a page in Korean)."""
 _DIGIT = re.compile(r"\d")
 _STUTTER = re.compile(r"(\S{1,12}?)\1{29}")
 _CALL = re.compile(
@@ -79,6 +81,8 @@ def _machinery(summary: str, source: str, prompts: Sequence[str]) -> str:
         return "it is the call of a tool"
     if _PLACEHOLDER.fullmatch(summary) and summary.strip() not in source:
         return "a placeholder"
+    if _ANNOUNCEMENT.fullmatch(summary.strip()) and summary.strip() not in source:
+        return "it announces what does not follow"
     echo = next(_echoes(squeezed(summary), map(squeezed, prompts)), "")
     return "it repeats what the model was told" if echo and echo not in squeezed(source) else ""
 

@@ -109,6 +109,16 @@ def test_a_placeholder_is_no_summary_but_words_in_brackets_may_be_in_one(summary
     assert not rejected(f"{summary} The bridge is open again [since June].")
 
 
+@pytest.mark.parametrize(
+    "summary", ["The original text is:", "Here is a summary of the page:", "요약 내용은 다음과 같습니다："]
+)
+def test_an_announcement_alone_is_no_summary(summary: str) -> None:
+    assert "announces" in rejected(summary, language="tlh")
+    assert not rejected(summary, f"{REPORT} {summary}", language="tlh")
+    assert "announces" not in rejected(f"{summary} the bridge is open again.")
+    assert "announces" not in rejected(f"The bridge is open again. {summary}")
+
+
 def test_boundaries_and_calls_are_no_summary() -> None:
     assert "boundaries" in rejected("The mark <<<PAGE 0123456789ab>>> begins the page.")
     assert "boundaries" in rejected("The bridge is open. <<End 0123456789ab>> It is.")
