@@ -85,9 +85,9 @@ class Extractor:
         """The document of a page, or why there is none."""
         # A page is handed over when a worker is free for it, so that its wait has a bound.
         async with self._free:
-            for _ in range(TRIES):
+            for number in range(TRIES):
                 try:
-                    return await self._try(page)
+                    return await self._try(page, fresh=number > 0)
                 except TimeoutError as error:
                     return Refusal(Reason.EXTRACT_TIMEOUT, str(error))
                 except MemoryError:
@@ -96,12 +96,17 @@ class Extractor:
                     crash = Refusal(Reason.EXTRACT_CRASH, str(error))
             return crash
 
-    async def _try(self, page: Page) -> Document | Refusal:
+    async def _try(self, page: Page, *, fresh: bool) -> Document | Refusal:
         """One try, as a worker's `call`. A page that is no longer waited for is stopped with its worker."""
-        one = self._idle.pop() if self._idle else Worker(self._most_bytes, _get_ready)
+        loop = asyncio.get_running_loop()
+        if fresh and self._idle:  # whatever has killed the first may have killed all
+            await loop.run_in_executor(self._threads, self._idle.pop().end)
+            one = Worker(self._most_bytes, _get_ready)
+        else:
+            one = self._idle.pop() if self._idle else Worker(self._most_bytes, _get_ready)
         call = partial(one.call, self._seconds, _bounded, self._read, page)
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            found = await loop.run_in_executor(self._threads, call)
         except asyncio.CancelledError:
             one.kill()
             raise

@@ -11,7 +11,8 @@ from functools import cache
 
 _COLON = r"[*_]{0,3}\s?[:：][*_]{0,3}"
 _SUMMARY = {
-    "en": r"summar(?:y|ies|i[sz]ation)|overview|synopsis|(?:key|main) (?:points|facts)|tl;?dr",
+    "en": r"summar(?:y|ies|i[sz]ation)|overview|synopsis|(?:condensed|shorte(?:r|ned)|short|brief) version"
+    r"|(?:key|main) (?:points|facts)|tl;?dr",
     "de": r"zusammenfassung|kurzfassung|überblick|(?:kernpunkte|wichtigsten punkte)",
     "fr": r"résumé|synthèse|aperçu|points (?:clés|principaux)",
     "es": r"resumen|síntesis|puntos (?:clave|principales)",

@@ -29,6 +29,8 @@ _PLACEHOLDER = re.compile(r"\s*(?:<[^<>]*>|\[[^\[\]]*\]|\{[^{}]*\})[\s.]*")
 """`< Summary of the text>` in the place of one (seen with SmolLM2, where a schema asked for a string)."""
 _ANNOUNCEMENT = re.compile(r"[^.!?。！？\n]*[:：]")
 """`The original text is:` and no more (seen with SmolLM2, for a page in Korean)."""
+_BARE_MARK = re.compile(r"(?i)\b(?:(?:PAGE|END) [0-9a-f]{12}|(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{12})\b")
+"""What stands in a boundary of ours, without its brackets: a key point of SmolLM2's."""
 _DIGIT = re.compile(r"\d")
 _STUTTER = re.compile(r"(\S{1,12}?)\1{29}")
 _CALL = re.compile(
@@ -75,7 +77,7 @@ def _length(summary: str, source: str, words: int) -> str:
 
 def _machinery(summary: str, source: str, prompts: Sequence[str]) -> str:
     """What is not about the page but about how the model was asked."""
-    if (mark := MARK.search(summary)) and mark[0] not in source:
+    if any((mark := marks.search(summary)) and mark[0] not in source for marks in (MARK, _BARE_MARK)):
         return "it has the boundaries of the page in it"
     if _CALL.match(summary) and not _CALL.match(source):
         return "it is the call of a tool"

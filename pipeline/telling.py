@@ -26,6 +26,8 @@ def page(row: sqlite3.Row) -> Iterator[str]:
         yield from ("", *row["summary"].splitlines(), "")
         yield from (f"- {point}" for point in json.loads(row["key_points"]))
         yield from ("", f"{row['model']}, {row['method']}, {row['coverage']:.0%} of the text, {row['summarized_at']}")
+        if found := json.loads(row["flags"]):
+            yield f"flags: {', '.join(found)}"
 
 
 def attempt(row: sqlite3.Row) -> Iterator[str]:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import ParamSpec, TypeVar, cast
@@ -30,6 +31,7 @@ BYTES = 2 << 30
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_OF_THE_PROGRAM = (signal.SIGINT, signal.SIGTERM)
 _books = threading.Lock()
 """`multiprocessing` keeps books of all its processes and looks through them at each start: for one thread at a time."""
 
@@ -116,12 +118,22 @@ class Worker:
             process = context.Process(
                 target=_serve, args=(there, os.getpid(), self._most_bytes, self._prepare), daemon=True
             )
-            process.start()
-            self._process = process
+            self._process = _without_signals(process)
         if not self._pipe.poll(START_SECONDS):
             raise ChildProcessError(f"no process started within {START_SECONDS:g} s")
         self._pipe.recv()
         return self._pipe
+
+
+def _without_signals(process: SpawnProcess) -> SpawnProcess:
+    """Starts a process that is told of no SIGINT and SIGTERM, which a terminal or a shutdown sends to all of us."""
+    resource_tracker.ensure_running()  # its own start lets them through again (Python 3.11)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_PROGRAM)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process
 
 
 def _leave_a_folder_that_is_gone() -> None:
@@ -152,8 +164,10 @@ def _serve(there: Connection, parent: int, most_bytes: int, prepare: Callable[[]
 
 
 def _end_with(parent: int) -> None:
-    """A worker ends when its parent does, and leaves signals of the terminal to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker ends when its parent does, and leaves it to it what a signal means."""
+    for number in _OF_THE_PROGRAM:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_PROGRAM)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
     if os.getppid() != parent:

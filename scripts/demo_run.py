@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,10 +45,15 @@ def run(db: Path, arguments: Sequence[str]) -> int:
 
 
 def pages(db: Path) -> list[dict[str, Any]]:
-    """All pages of the database, as `list --json` gives them."""
+    """The pages of the last run, as `list --json` gives them."""
     command = [COMMAND, "list", "--json", "--db", str(db)]
     told = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")  # noqa: S603
-    return [json.loads(line) for line in told.stdout.splitlines()]
+    with closing(sqlite3.connect(db)) as connection:
+        query = (
+            "SELECT url FROM pages WHERE id IN (SELECT page_id FROM items WHERE run_id = (SELECT max(id) FROM runs))"
+        )
+        urls = {url for (url,) in connection.execute(query)}
+    return [row for line in told.stdout.splitlines() if (row := json.loads(line))["url"] in urls]
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -305,6 +305,7 @@ def test_resummarize_makes_another_version_without_fetching(shell: Shell, site: 
         (["--tag", "dams", "--made-by", "fake", "--state", "summarized"], "a"),
         (["--where", "title LIKE 'A %' OR failures > 3"], "a"),
         (["--tag", "water", "--where", "url LIKE '%/a'"], ""),
+        (["--where", "EXISTS (SELECT 1 FROM json_each(marks) WHERE value = 'noai')"], ""),
     ],
 )
 def test_resummarize_takes_those_that_match(shell: Shell, site: Pages, options: list[str], names: str) -> None:
@@ -330,6 +331,15 @@ def test_what_is_no_condition_is_told_and_changes_nothing(tmp_path: Path, where:
     nothing: dict[str, list[str]] = {"states": [], "sites": [], "tags": [], "models": []}
     with pytest.raises(UsageError, match=rf"--where is no condition .*{told}"):
         list(choose.with_text(tmp_path / "summaries.db", **nothing, where=where))
+
+
+def test_a_condition_is_tried_out_in_the_run_alone_where_it_can_be_stopped(shell: Shell) -> None:
+    with serving_pages(a=article("A")) as site:
+        assert shell("-q", f"{site.url}/a").code == 0
+    nothing: dict[str, Any] = {"states": (), "sites": (), "tags": (), "models": ()}
+    found = choose.with_text(shell.folder / "summaries.db", **nothing, where="abs(-9223372036854775807 - 1)")
+    with pytest.raises(UsageError, match="integer overflow"):
+        list(found)
 
 
 def test_a_condition_may_read_and_do_nothing_else() -> None:

@@ -376,15 +376,29 @@ def test_a_page_is_read_though_the_folder_of_the_run_is_gone(tmp_path: Path, mon
 
 
 def test_workers_that_die_while_they_are_idle_are_replaced() -> None:
-    async def scenario() -> tuple[Document, Document]:
-        async with Extractor(2, 60.0, read=act) as extractor:
-            first = document(await extractor.extract(page("pid")))
+    async def scenario() -> tuple[set[str], Document]:
+        async with Extractor(3, 60.0, read=act) as extractor:
+            first = await asyncio.gather(*(extractor.extract(page("pid")) for _ in range(3)))
             for child in multiprocessing.active_children():
                 child.kill()
+            return {document(each).text for each in first}, document(await extractor.extract(page("pid")))
+
+    first, second = asyncio.run(scenario())
+    assert len(first) == 3
+    assert second.text not in first
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_signal_means_a_worker_leaves_to_the_program(number: int) -> None:
+    async def scenario() -> tuple[Document, Document]:
+        async with Extractor(1, 60.0, read=act) as extractor:
+            first = document(await extractor.extract(page("pid")))
+            (child,) = multiprocessing.active_children()
+            os.kill(child.pid or 0, number)
             return first, document(await extractor.extract(page("pid")))
 
     first, second = asyncio.run(scenario())
-    assert first.text != second.text
+    assert first.text == second.text
 
 
 def test_a_page_that_needs_too_much_memory_says_so() -> None:

@@ -122,6 +122,10 @@ def test_an_announcement_alone_is_no_summary(summary: str) -> None:
 def test_boundaries_and_calls_are_no_summary() -> None:
     assert "boundaries" in rejected("The mark <<<PAGE 0123456789ab>>> begins the page.")
     assert "boundaries" in rejected("The bridge is open. <<End 0123456789ab>> It is.")
+    for bare in ("1d24bbdb57c8", "PAGE 123456789012>>> The bridge is open again."):
+        assert "boundaries" in rejections.unfit(bare, REPORT, language="source", prompts=TOLD)
+        assert not rejections.unfit(bare, f"{REPORT} {bare}", language="source", prompts=TOLD)
+    assert not rejections.unfit("It has 123456789012 grains.", REPORT, language="source", prompts=TOLD)
     assert not rejected("The mark is <<<END 0123456789ab>>> there.", f"{REPORT} <<<END 0123456789ab>>>")
     call = {"name": "get_page", "arguments": {"url": "https://a.example/", "part": 1}}
     for text in (

@@ -64,8 +64,9 @@ def with_text(
 
 def _that_fulfil(db: Path, found: Iterator[Chosen], where: str) -> Iterator[Chosen]:
     with _judge(db) as judge:
-        judge(queries.WHERE.format(where), {})
-        judge(queries.AND_WHERE.format(where), {"first": 0, "last": 0})
+        # Only made ready: what has no end is to have none in the run, which can be stopped.
+        judge(f"EXPLAIN {queries.WHERE.format(where)}", {})
+        judge(f"EXPLAIN {queries.AND_WHERE.format(where)}", {"first": 0, "last": 0})
 
     def those() -> Iterator[Chosen]:
         with _judge(db) as judge:
@@ -81,11 +82,12 @@ def _that_fulfil(db: Path, found: Iterator[Chosen], where: str) -> Iterator[Chos
 def _judge(db: Path) -> Iterator[Callable[[str, Mapping[str, int]], list[int]]]:
     """Asks what somebody else has written in SQL: it may read what is stored of pages, and do nothing else at all."""
     with closing(connect(db, write=False)) as connection, translated(db):
+        connection.execute("SELECT 1 FROM json_each('[]')")  # at its first use it declares a table
 
         def judge(question: str, values: Mapping[str, int]) -> list[int]:
             connection.set_authorizer(_may_be_done)
             try:
-                return [row["id"] for row in connection.execute(question, values)]
+                return [row[0] for row in connection.execute(question, values)]
             except (sqlite3.DatabaseError, sqlite3.Warning) as error:
                 if getattr(error, "sqlite_errorname", "") not in _FAULTS_OF_SQL:
                     raise
