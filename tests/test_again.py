@@ -305,7 +305,7 @@ def test_resummarize_makes_another_version_without_fetching(shell: Shell, site: 
         (["--tag", "dams", "--made-by", "fake", "--state", "summarized"], "a"),
         (["--where", "title LIKE 'A %' OR failures > 3"], "a"),
         (["--tag", "water", "--where", "url LIKE '%/a'"], ""),
-        (["--where", "EXISTS (SELECT 1 FROM json_each(marks) WHERE value = 'noai')"], ""),
+        (["--where", "NOT EXISTS (SELECT 1 FROM json_each(marks) WHERE value = 'noai')"], "ab"),
     ],
 )
 def test_resummarize_takes_those_that_match(shell: Shell, site: Pages, options: list[str], names: str) -> None:
