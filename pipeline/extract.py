@@ -28,9 +28,11 @@ from pipeline.pdf import is_pdf, read_pdf
 from pipeline.records import Document, Page, Reason, Refusal
 from pipeline.visible import asked, canonical, invisible, language, see, signs, without_invisible
 from pipeline.walls import FEWEST_CHARACTERS, SHORT_CHARACTERS, wall
-from pipeline.worker import BYTES, Worker
+from pipeline.worker import BYTES, START_SECONDS, Worker
 
 EXTRACT_SECONDS = 20.0
+SPARE_SECONDS = 10.0
+"""After which a worker's own limits of time have failed."""
 LARGE_BYTES = 1_000_000
 """A page of 2.4 MB left a worker with 101 MB, and with 49 after it had given back what it could."""
 MOST_URL_CHARACTERS = 2_083
@@ -106,10 +108,17 @@ class Extractor:
             one = self._idle.pop() if self._idle else Worker(self._most_bytes, _get_ready)
         call = partial(one.call, self._seconds, _bounded, self._read, page)
         try:
-            found = await loop.run_in_executor(self._threads, call)
+            async with asyncio.timeout(START_SECONDS + self._seconds + SPARE_SECONDS) as clock:
+                found = await loop.run_in_executor(self._threads, call)
         except asyncio.CancelledError:
             one.kill()
             raise
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            # Seen with too little memory for a thread: it had ended by an error that nobody was told of.
+            one.kill()
+            raise ChildProcessError("the thread of its process has ended") from None
         if one.is_usable:
             self._idle.append(one)
         return found

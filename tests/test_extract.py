@@ -13,6 +13,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import demo_site
 import pytest
 from readers import MOST_BYTES, act, page
 
-from pipeline import worker
+from pipeline import extract, worker
 from pipeline.extract import Extractor, clean, read_page
 from pipeline.records import Document, Reason, Refusal
 
@@ -386,6 +387,20 @@ def test_workers_that_die_while_they_are_idle_are_replaced() -> None:
     first, second = asyncio.run(scenario())
     assert len(first) == 3
     assert second.text not in first
+
+
+def test_a_page_whose_thread_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(ThreadPoolExecutor):
+        """Its threads have ended, and nobody has been told."""
+
+        def submit(self, *_call: Any, **_given: Any) -> Future[Any]:
+            return Future()
+
+    monkeypatch.setattr(extract, "ThreadPoolExecutor", Lost)
+    for name in ("START_SECONDS", "SPARE_SECONDS"):
+        monkeypatch.setattr(extract, name, 0.0)
+    (found,) = extracted(["pid"], seconds=0.0)
+    assert found == Refusal(Reason.EXTRACT_CRASH, "the thread of its process has ended")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
