@@ -581,6 +581,9 @@ WHERE id > :after AND (:states = '[]' OR state IN (SELECT value FROM json_each(:
 ORDER BY id LIMIT :most
 """
 
+JSON_EACH = "SELECT 1 FROM json_each('[]')"
+"""Makes `json_each` known to a connection: at its first use it declares a table."""
+
 WHERE = """
 SELECT id FROM pages WHERE {}
 LIMIT 0

@@ -82,7 +82,7 @@ def _that_fulfil(db: Path, found: Iterator[Chosen], where: str) -> Iterator[Chos
 def _judge(db: Path) -> Iterator[Callable[[str, Mapping[str, int]], list[int]]]:
     """Asks what somebody else has written in SQL: it may read what is stored of pages, and do nothing else at all."""
     with closing(connect(db, write=False)) as connection, translated(db):
-        connection.execute("SELECT 1 FROM json_each('[]')")  # at its first use it declares a table
+        connection.execute(queries.JSON_EACH)
 
         def judge(question: str, values: Mapping[str, int]) -> list[int]:
             connection.set_authorizer(_may_be_done)
