@@ -101,11 +101,11 @@ class Extractor:
     async def _try(self, page: Page, *, fresh: bool) -> Document | Refusal:
         """One try, as a worker's `call`. A page that is no longer waited for is stopped with its worker."""
         loop = asyncio.get_running_loop()
-        if fresh and self._idle:  # whatever has killed the first may have killed all
-            await loop.run_in_executor(self._threads, self._idle.pop().end)
-            one = Worker(self._most_bytes, _get_ready)
-        else:
-            one = self._idle.pop() if self._idle else Worker(self._most_bytes, _get_ready)
+        one = self._idle.pop() if self._idle else None
+        if one and fresh:  # whatever has killed the first may have killed all
+            await loop.run_in_executor(self._threads, one.end)
+            one = None
+        one = one or Worker(self._most_bytes, _get_ready)
         call = partial(one.call, self._seconds, _bounded, self._read, page)
         try:
             async with asyncio.timeout(START_SECONDS + self._seconds + SPARE_SECONDS) as clock:

@@ -208,30 +208,27 @@ WHERE id < :run_id AND id > coalesce((
 """
 """The first of the runs right before this one that had its errand and its settings, and were killed all of them."""
 
-TAKE_OVER = """
-UPDATE items SET (outcome, reason, started_at, ended_at) = (
-    SELECT
-        iif(outcome IN ('summarized', 'unchanged'), 'unchanged', outcome),
-        iif(outcome IN ('summarized', 'unchanged'), :done, reason),
-        iif(outcome IN ('summarized', 'unchanged'), NULL, started_at),
-        ended_at
+_HAD_ITS_TURN = """
     FROM items AS killed
     WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
         AND ended_at > :since AND ended_at <= :time AND (
         outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list' AND killed.started_at IS NOT NULL
         OR :force AND outcome IN ('summarized', 'unchanged')
     )
+"""
+
+TAKE_OVER = f"""
+UPDATE items SET (outcome, reason, started_at, ended_at) = (
+    SELECT
+        iif(outcome IN ('summarized', 'unchanged'), 'unchanged', outcome),
+        iif(outcome IN ('summarized', 'unchanged'), :done, reason),
+        iif(outcome IN ('summarized', 'unchanged'), NULL, started_at),
+        ended_at
+    {_HAD_ITS_TURN}
     ORDER BY run_id DESC LIMIT 1
 )
-WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (
-    SELECT 1 FROM items AS killed
-    WHERE killed.page_id = items.page_id AND run_id >= :first AND run_id < :run_id
-        AND ended_at > :since AND ended_at <= :time AND (
-        outcome IN ('failed', 'deferred', 'skipped') AND reason IS NOT 'list' AND killed.started_at IS NOT NULL
-        OR :force AND outcome IN ('summarized', 'unchanged')
-    )
-)
-"""
+WHERE id > :after AND id <= :last AND +run_id = :run_id AND ended_at IS NULL AND EXISTS (SELECT 1 {_HAD_ITS_TURN})
+"""  # noqa: S608 - both are here
 """`ended_at` stays what it was: a night that is killed again and again does not put its pages off for ever.
 
 A page that is a list is read again: its entries are no pages of this run yet.
@@ -286,26 +283,26 @@ FROM items WHERE run_id = ? GROUP BY 1
 """
 """What failed in an earlier run, and was not to be asked in this one, was not begun in it."""
 
-FAULT_COUNTS = """
-SELECT outcome, reason, count(*) FROM items
-WHERE
-    run_id = ? AND (outcome IN ('waiting', 'skipped') OR outcome IN ('failed', 'deferred') AND started_at IS NOT NULL)
-    AND reason NOT IN ('list', 'fetch_only')
-GROUP BY outcome, reason
-"""
+_IS_A_FAULT = """(
+    items.outcome IN ('waiting', 'skipped')
+    OR items.outcome IN ('failed', 'deferred') AND items.started_at IS NOT NULL
+)"""
 
-FAULTS = """
+FAULT_COUNTS = f"""
+SELECT outcome, reason, count(*) FROM items
+WHERE run_id = ? AND {_IS_A_FAULT} AND reason NOT IN ('list', 'fetch_only')
+GROUP BY outcome, reason
+"""  # noqa: S608
+
+FAULTS = f"""
 SELECT items.outcome, items.reason, pages.url, pages.detail
 FROM items CROSS JOIN pages ON pages.id = items.page_id
 WHERE
     items.id > :after AND +items.run_id = :run_id
-    AND (
-        items.outcome IN ('waiting', 'skipped')
-        OR items.outcome IN ('failed', 'deferred') AND items.started_at IS NOT NULL
-    )
+    AND {_IS_A_FAULT}
     AND items.reason IN (SELECT value FROM json_each(:reasons))
 ORDER BY items.id LIMIT :most
-"""
+"""  # noqa: S608
 
 TO_DO = """
 SELECT count(*) FROM items INDEXED BY items_to_do WHERE run_id = ? AND ended_at IS NULL
@@ -582,11 +579,10 @@ ORDER BY id LIMIT :most
 """
 
 JSON_EACH = "SELECT 1 FROM json_each('[]')"
-"""Makes `json_each` known to a connection: at its first use it declares a table."""
+"""Makes `json_each` known to a connection: it declares a table at its first use, and a condition may not do that."""
 
 WHERE = """
 SELECT id FROM pages WHERE {}
-LIMIT 0
 """
 """Whether a condition is one, by itself: one with a bracket too many is not."""
 
@@ -594,7 +590,6 @@ AND_WHERE = """
 SELECT id FROM pages WHERE id BETWEEN :first AND :last AND ({}
 )
 """
-"""Not with `json_each`: it declares a table when it is first used, which who wrote the condition may not."""
 
 SNAPSHOT = "BEGIN"
 

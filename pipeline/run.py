@@ -209,7 +209,7 @@ class Night:
                     self._stop = _nobody
 
     async def _read(self, batch: asyncio.Future[T]) -> T:
-        """The next lines of a list. If the run is over before they are there, it ends here, with what has been read."""
+        """The next lines of a list. If the run is over before they are there, it ends here, with what is stored."""
         over = asyncio.ensure_future(self._reads_no_more.wait())
         try:
             await asyncio.wait((batch, over), return_when=asyncio.FIRST_COMPLETED)

@@ -228,8 +228,9 @@ class Summarizer:
 def _checked(final: Final, source: str) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:
     """What in a summary does not stand in its source, as flags; and for each claim the passage that carries it best."""
     # By words: in another language than its source a summary has none of them.
+    lacking = flags(final.summary, final.key_points, source)
     if not_in("source", final.summary, source):
-        return (*flags(final.summary, final.key_points, source), "unchecked"), ()
+        return (*lacking, "unchecked"), ()
     evidence = found(claims(final.summary, final.key_points), source)
     unsupported = ("unsupported",) if any(each.score < CARRIED for each in evidence) else ()
-    return (*flags(final.summary, final.key_points, source), *unsupported), evidence
+    return (*lacking, *unsupported), evidence

@@ -89,11 +89,11 @@ class Shell:
                     clock.cancel()
                     return Said(code, *(stream.result().decode() for stream in said))
 
-    def cold(self, *arguments: object, stdin: str | None = "", **variables: str) -> Said:
+    def cold(self, *arguments: object, stdin: str = "", **variables: str) -> Said:
         """The same, started as people start it: for what depends on that."""
         done = subprocess.run(
             [COMMAND, *map(str, arguments)],
-            input=None if stdin is None else stdin.encode(),
+            input=stdin.encode(),
             capture_output=True,
             cwd=self.folder,
             env=self._env(variables),

@@ -59,8 +59,8 @@ def forked(handle: int) -> bool:
     gc.collect()
     gc.freeze()  # a child that looked for garbage among what it was born with would have to copy all of it
     with socket.socket(fileno=handle) as asked:
-        while message := socket.recv_fds(asked, MOST_BYTES, STREAMS):
-            data, streams, _, _ = message
+        while True:
+            data, streams, _, _ = socket.recv_fds(asked, MOST_BYTES, STREAMS)
             if not data:
                 return False
             pid = os.fork()
@@ -71,7 +71,6 @@ def forked(handle: int) -> bool:
                 os.close(stream)
             asked.send(str(pid).encode())
             asked.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
-    return False
 
 
 def _become(given: dict[str, Any], streams: Sequence[int]) -> None:

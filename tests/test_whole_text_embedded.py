@@ -13,13 +13,13 @@ import recording_proxy
 from fake_ollama import entered, running
 from one_night import Server, Went, night, shown
 from recording_proxy import Exchange
+from test_end_to_end import BEYOND_THE_MODEL
 from test_whole_text import TEXTS, URL
 
 from pipeline import embedded, tokens
 
 OPTIONS = ("--model", embedded.MODEL, "--num-ctx", "1280", "--words", "20")
 """A context that a page of a few hundred words does not fit into, and answers that are soon written."""
-BEYOND_THE_MODEL = ("output_rejected", "llm_truncated", "reduce_grew")
 CASES = {
     "English prose": "never",
     "Korean": "auto",
