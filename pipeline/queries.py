@@ -583,6 +583,7 @@ JSON_EACH = "SELECT 1 FROM json_each('[]')"
 
 WHERE = """
 SELECT id FROM pages WHERE {}
+LIMIT 0
 """
 """Whether a condition is one, by itself: one with a bracket too many is not."""
 
